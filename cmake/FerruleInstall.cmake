@@ -1,0 +1,25 @@
+# What `cmake --install` puts in place: the library, the headers, a CMake package (`find_package(ferrule)`) and a pkg-config file.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# Before 1.0 a minor version may change the ABI, so it is part of the library's name.
+set_target_properties(ferrule PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+
+install(TARGETS ferrule EXPORT ferruleTargets)
+install(DIRECTORY include/ferrule DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+
+set(package_directory ${CMAKE_INSTALL_LIBDIR}/cmake/ferrule)
+install(EXPORT ferruleTargets NAMESPACE ferrule:: DESTINATION ${package_directory})
+write_basic_package_version_file(ferruleConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/ferruleConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/ferruleConfigVersion.cmake
+    DESTINATION ${package_directory})
+
+set(pkgconfig_definitions)
+if(FERRULE_LIVE_TASKS)
+    set(pkgconfig_definitions " -DFERRULE_LIVE_TASKS=1")
+endif()
+# The path back to the prefix, so that the installed tree can be moved.
+file(RELATIVE_PATH pkgconfig_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" pkgconfig_prefix ${pkgconfig_prefix})
+configure_file(${PROJECT_SOURCE_DIR}/cmake/ferrule.pc.in ferrule.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ferrule.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

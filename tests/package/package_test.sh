@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# package_test.sh static|shared <source> <build> <work>: installs into <work>/prefix, moves that, builds consumer/ against it, runs it.
+set -euo pipefail
+kind=$1 source=$2 build=$3 work=$4
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+fail() { echo "package_test: $*" >&2; exit 1; }
+cache() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
+compiler=$(cache CMAKE_CXX_COMPILER)
+launcher=$(cache CMAKE_CXX_COMPILER_LAUNCHER)
+
+mkdir -p "$work"
+rm -rf "$work"/{prefix,moved,consumer}
+if [ "$kind" = shared ]; then
+    build=$work/library
+    cmake -S "$source" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_COMPILER_LAUNCHER="$launcher" \
+        -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DFERRULE_BUILD_TESTS=OFF -DFERRULE_BUILD_PLAYGROUND=OFF >/dev/null
+    cmake --build "$build"
+fi
+cmake --install "$build" --prefix "$work/prefix" >/dev/null
+mv "$work/prefix" "$work/moved"
+prefix=$work/moved
+
+# Runs the program, and holds what it links against the promise: libc, threads and the language's own runtime, nothing else.
+check() {
+    local program=$1 expected=$2 printed needed library
+    printed=$("$program") || fail "$program failed"
+    [ "$printed" = "$expected" ] || fail "$program printed '$printed', not '$expected'"
+    needed=$(readelf -dW "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+    if [ "$kind" = shared ]; then
+        grep -q '^libferrule\.so\.' <<<"$needed" || fail "$program does not link the shared library: $needed"
+        needed+=$'\n'$(readelf -dW "$prefix"/lib*/libferrule.so "$prefix"/lib/*/libferrule.so 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+    fi
+    for library in $needed; do
+        case $library in
+            libc.so.* | libm.so.* | libpthread.so.* | ld-linux* | libstdc++.so.* | libgcc_s.so.*) ;;
+            libferrule.so.*) [ "$kind" = shared ] || fail "$program links $library" ;;
+            *) fail "$program links $library: the core may need only libc, threads and the language's runtime" ;;
+        esac
+    done
+}
+
+version=$(sed -n 's/.*FERRULE_VERSION_STRING "\(.*\)"/\1/p' "$source/include/ferrule/version.hpp")
+cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_PREFIX_PATH="$prefix" \
+    -DEXPECTED_VERSION="$version" >/dev/null
+cmake --build "$work/consumer"
+check "$work/consumer/consumer" "$version"
+
+if ! command -v pkg-config >/dev/null; then
+    echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
+    exit 77
+fi
+configuration=$(dirname "$(find "$prefix" -name ferrule.pc)")
+export PKG_CONFIG_PATH=$configuration
+[ "$(pkg-config --modversion ferrule)" = "$version" ] || fail "ferrule.pc has version $(pkg-config --modversion ferrule), not $version"
+# shellcheck disable=SC2046  # the flags are words
+"$compiler" -std=c++23 -o "$work/consumer/by_pkg_config" "$here/consumer/main.cpp" $(pkg-config --cflags --libs ferrule) \
+    -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
+check "$work/consumer/by_pkg_config" "$version"
+echo "package_test: $kind library, found with CMake and with pkg-config"
