@@ -28,7 +28,7 @@ check() {
     needed=$(readelf -dW "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
     if [ "$kind" = shared ]; then
         grep -q '^libferrule\.so\.' <<<"$needed" || fail "$program does not link the shared library: $needed"
-        needed+=$'\n'$(readelf -dW "$prefix"/lib*/libferrule.so "$prefix"/lib/*/libferrule.so 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+        needed+=$'\n'$(find "$prefix" -name libferrule.so -exec readelf -dW {} + | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
     fi
     for library in $needed; do
         case $library in
