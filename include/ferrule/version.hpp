@@ -7,7 +7,7 @@
 #define FERRULE_VERSION_STRING "0.1.0"
 
 /// Marks what the compiled library exports; everything else has hidden visibility.
-#define FERRULE_EXPORT __attribute__((visibility("default")))
+#define FERRULE_EXPORT [[gnu::visibility("default")]]
 
 #if !defined(__cpp_exceptions)
 #error "Ferrule needs C++ exceptions: they report misuse and what cannot start. Build without -fno-exceptions."

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <condition_variable>
+#include <coroutine>
+#include <deque>
+#include <exception>
+#include <expected>
+#include <ferrule/reactor/inbox.hpp>
+#include <ferrule/ring/kernel.hpp>
+#include <ferrule/task/environment.hpp>
+#include <ferrule/version.hpp>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace ferrule::inline v0 {
+
+class Reactor;
+
+/// One blocking call on its way to a thread and back. It lives in the awaiting frame.
+struct OffloadCall : Message {
+    virtual ~OffloadCall() = default;
+    /// On the other thread.
+    virtual void call() noexcept = 0;
+    std::coroutine_handle<> waiter;
+    Reactor* home = nullptr;
+    std::shared_ptr<Inbox> home_inbox;
+};
+
+/// The few threads of a reactor on which blocking calls run. The reactor's thread gives, they take.
+class FERRULE_EXPORT OffloadPool {
+public:
+    explicit OffloadPool(Reactor& reactor);
+    /// Waits for the calls that run.
+    ~OffloadPool();
+    OffloadPool(const OffloadPool&) = delete;
+    OffloadPool& operator=(const OffloadPool&) = delete;
+
+    /// Hands the call over once the current dispatch has unwound. False when `ReactorOptions::offload_limit` calls
+    /// wait. The reactor's own thread.
+    bool give(OffloadCall& call);
+    /// Whether every call has come back. The reactor's own thread.
+    [[nodiscard]] bool idle() const noexcept { return in_flight_ == 0; }
+    /// The reactor's side of a call that has come back.
+    void returned() noexcept { --in_flight_; }
+    /// Takes what `give` has been handed to the threads.
+    void dispatch() noexcept;
+
+private:
+    void work() noexcept;
+
+    Reactor* reactor_;
+    std::size_t in_flight_ = 0;
+    std::vector<OffloadCall*> given_;
+    std::mutex mutex_;
+    std::condition_variable work_available_;
+    std::deque<OffloadCall*> queue_;
+    bool stopping_ = false;
+    std::vector<std::unique_ptr<ThreadHandle>> threads_;
+};
+
+namespace detail {
+
+/// Queues `call` on the current reactor. False when it cannot be taken.
+FERRULE_EXPORT bool offload_call(OffloadCall& call, std::coroutine_handle<> waiter);
+
+template <class Result>
+struct OffloadResult {
+    std::optional<Result> value;
+    template <class Function>
+    void run(Function& function) {
+        value.emplace(function());
+    }
+    Result take() { return std::move(*value); }
+};
+template <>
+struct OffloadResult<void> {
+    template <class Function>
+    void run(Function& function) {
+        function();
+    }
+    void take() {}
+};
+
+template <class Function>
+class OffloadAwaiter final : OffloadCall {
+public:
+    using Result = std::invoke_result_t<Function&>;
+    explicit OffloadAwaiter(Function function) : function_(std::move(function)) {}
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> handle) {
+        accepted_ = offload_call(*this, handle);
+        return accepted_;
+    }
+    std::expected<Result, std::error_code> await_resume() {
+        if (!accepted_) return std::unexpected(std::make_error_code(std::errc::resource_unavailable_try_again));
+        if (exception_) std::rethrow_exception(exception_);
+        if constexpr (std::is_void_v<Result>) {
+            return {};
+        } else {
+            return result_.take();
+        }
+    }
+
+private:
+    void call() noexcept override {
+        try {
+            result_.run(function_);
+        } catch (...) {
+            exception_ = std::current_exception();
+        }
+    }
+
+    Function function_;
+    OffloadResult<Result> result_;
+    std::exception_ptr exception_;
+    bool accepted_ = false;
+};
+
+}  // namespace detail
+
+/// Runs a blocking call on a thread of the current reactor's small pool and resumes here with what it returned: `auto
+/// found = co_await offload(call);`. What it throws is rethrown. EAGAIN when `ReactorOptions::offload_limit` calls wait
+/// already. Name a capturing lambda before the co_await. It cannot be cancelled: the await lasts as long as the call,
+/// and destroying the awaiter before that is not allowed. Reactor's own thread.
+template <class Function>
+[[nodiscard]] detail::OffloadAwaiter<std::decay_t<Function>> offload(Function&& function) {
+    return detail::OffloadAwaiter<std::decay_t<Function>>(std::forward<Function>(function));
+}
+
+}  // namespace ferrule::inline v0

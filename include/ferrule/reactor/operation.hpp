@@ -1,0 +1,91 @@
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <ferrule/reactor/timer_heap.hpp>
+#include <ferrule/task/cancel.hpp>
+#include <ferrule/task/environment.hpp>
+#include <ferrule/task/task.hpp>
+#include <utility>
+
+namespace ferrule::inline v0 {
+
+class Reactor;
+
+/// How an operation ended: the completion's result (a count, a descriptor, or a negative errno) and its flags.
+struct OperationResult {
+    std::int32_t result = 0;
+    std::uint32_t flags = 0;
+};
+
+/// Whose memory an operation makes the kernel touch.
+enum class OperationMemory : std::uint8_t {
+    reactor,  ///< the reactor's own, or none: the awaiter may go away at any time
+    caller,   ///< the caller's: the operation must be awaited to its end; destroying it in flight aborts the process
+              ///< with its name
+};
+
+/// The state of one awaited operation. It lives in the reactor's table, so that what the kernel or a timer points to
+/// outlives the coroutine that waits. Freed only when its owner is finished and its last completion has arrived.
+struct OperationSlot {
+    enum class State : std::uint8_t { free, waiting, finished, queued };
+
+    std::coroutine_handle<> waiter;
+    CancelNode cancel_node{&OperationSlot::on_cancel};
+    Reactor* reactor = nullptr;
+    const char* name = nullptr;
+    CancelScope* scope = nullptr;  ///< where cancel_node is registered
+    Timer timer;
+    std::uint32_t index = 0;
+    std::uint32_t generation = 1;
+    std::uint32_t next_free = 0;
+    std::int32_t result = 0;
+    std::uint32_t flags = 0;
+    State state = State::free;
+    OperationMemory memory = OperationMemory::reactor;
+    bool in_kernel = false;  ///< a completion is still to come
+    bool detached = false;   ///< nobody waits any more
+
+private:
+    static void on_cancel(CancelNode& node, CancelReason reason) noexcept;
+};
+
+/// One operation of a reactor, to be awaited once: `auto operation = reactor.submit(...); auto ended = co_await
+/// operation;`. One pointer. Destroying it before its end detaches it: the kernel is asked to cancel, and the slot is
+/// freed by the last completion; an operation on the caller's memory aborts the process instead (OperationMemory).
+/// Reactor's own thread.
+///
+/// Cancellation: the scope of the awaiting coroutine asks the kernel to cancel; the await still ends with the
+/// operation's own last completion, -ECANCELED when the cancel won and the real result when it came too late.
+class [[nodiscard]] FERRULE_EXPORT Operation {
+public:
+    explicit Operation(OperationSlot* slot) noexcept : slot_(slot) {}
+    Operation(Operation&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)) {}
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+    Operation& operator=(Operation&&) = delete;
+    ~Operation() {
+        if (slot_ != nullptr) release();
+    }
+
+    /// Asks the kernel to cancel; the await still ends with the last completion.
+    void cancel() noexcept;
+
+    [[nodiscard]] bool await_ready() const noexcept {
+        return slot_ == nullptr || slot_->state == OperationSlot::State::finished;
+    }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> handle) noexcept {
+        suspend(handle, environment_of(handle));
+    }
+    /// The end of the operation. -ENOBUFS when the reactor's table of operations was full and nothing was submitted.
+    OperationResult await_resume() noexcept;
+
+private:
+    void suspend(std::coroutine_handle<> handle, Environment* environment) noexcept;
+    void release() noexcept;
+
+    OperationSlot* slot_;
+};
+
+}  // namespace ferrule::inline v0

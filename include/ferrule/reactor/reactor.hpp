@@ -1,0 +1,269 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <ferrule/reactor/counters.hpp>
+#include <ferrule/reactor/inbox.hpp>
+#include <ferrule/reactor/operation.hpp>
+#include <ferrule/reactor/services.hpp>
+#include <ferrule/reactor/subsystem.hpp>
+#include <ferrule/reactor/tag.hpp>
+#include <ferrule/reactor/timer_heap.hpp>
+#include <ferrule/ring/kernel.hpp>
+#include <ferrule/ring/ring.hpp>
+#include <ferrule/task/host.hpp>
+#include <ferrule/task/spawn.hpp>
+#include <ferrule/task/task.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferrule::inline v0 {
+
+class OffloadPool;
+
+/// How a reactor is set up. Every field has a sane default.
+struct ReactorOptions {
+    std::uint32_t submission_entries =
+        1024;  ///< submission queue; it is flushed when full, so small ones only cost system calls
+    std::uint32_t completion_entries = 0;      ///< completion queue; 0: four times the submission queue
+    std::uint32_t operation_limit = 1u << 20;  ///< operations and sleeps awaited at a time
+    std::uint32_t mailbox_limit = 1u << 20;    ///< messages that may wait
+    std::uint32_t inline_budget = 128;  ///< awaits that a coroutine may pass without waiting before it is made to yield
+    std::uint64_t frame_memory_limit = 0;  ///< bytes of coroutine frames; 0: none
+    std::chrono::microseconds spin{0};     ///< how long to look for completions before sleeping; trades CPU for latency
+    std::uint32_t offload_threads = 2;     ///< threads for `offload`, started at first use
+    std::uint32_t offload_limit = 1024;    ///< calls that may wait for such a thread
+    int cpu = -1;                          ///< pin the thread of `run` to this CPU; -1: not pinned
+};
+
+/// One ring, one thread, one loop: everything that a reactor makes belongs to the thread that calls `run`.
+///
+/// The loop resumes a waiting coroutine directly from the completion that it waits for. Entries that coroutines make
+/// meanwhile leave together when the loop next enters the kernel. While there is nothing to do it sleeps in the kernel
+/// until the next deadline.
+///
+/// All members are for the reactor's own thread, or for any one thread before `run`, unless they say otherwise.
+class FERRULE_EXPORT Reactor : public Host {
+public:
+    /// Makes the ring. `id` is the caller's number for this reactor. Throws std::runtime_error, which says what to do,
+    /// when the kernel refuses the ring, and std::system_error when no event descriptor is left.
+    explicit Reactor(std::uint32_t id = 0, ReactorOptions options = {}, Kernel& kernel = linux_kernel());
+    ~Reactor() override;
+    Reactor(const Reactor&) = delete;
+    Reactor& operator=(const Reactor&) = delete;
+
+    /// The reactor whose thread this is; null elsewhere.
+    [[nodiscard]] static Reactor* current() noexcept;
+
+    /// Runs the loop on the calling thread until `stop`, or until a drain has ended; then cancels what is left and
+    /// waits for its end. Once per reactor. Throws std::runtime_error when the ring cannot be enabled or pinned.
+    void run();
+
+    /// Asks the loop to end. Any thread; also before `run`, which then returns at once.
+    void stop() noexcept;
+
+    /// Ends gently: subsystems take no new work and finish what was begun; at the timeout the rest is cancelled. Then
+    /// `run` returns.
+    void drain(std::chrono::nanoseconds timeout);
+    /// Whether `drain` was called.
+    [[nodiscard]] bool draining() const noexcept { return draining_; }
+
+    /// Runs `function` on this reactor's thread, behind what is there already. False when the reactor has ended or its
+    /// mailbox is full; the function is then destroyed without being called. Any thread. What the function throws goes
+    /// to `on_fault`.
+    bool post(std::move_only_function<void()> function);
+
+    /// Starts a task here. What leaves it as an exception goes to `on_fault`. Reactor's own thread (elsewhere: post).
+    void spawn(Task<> task) { ferrule::spawn(*this, std::move(task)); }
+
+    /// Called on the reactor's thread before the loop turns for the first time: the place to open clients that ride
+    /// this ring.
+    void on_start(std::function<void(Reactor&)> function) { start_hooks_.push_back(std::move(function)); }
+
+    /// Called for each exception that leaves a spawned task or a posted function. The default writes one line to
+    /// standard error.
+    void on_fault(std::function<void(Reactor&, std::exception_ptr)> function) { fault_hook_ = std::move(function); }
+
+    /// Makes a service of this reactor; see Services::add.
+    template <class T, class... Arguments>
+    T& add_service(Arguments&&... arguments) {
+        return services_.add<T>(std::forward<Arguments>(arguments)...);
+    }
+    /// The service; throws std::logic_error when there is none.
+    template <class T>
+    [[nodiscard]] T& service() const {
+        return services_.get<T>();
+    }
+    /// The service; null when there is none.
+    template <class T>
+    [[nodiscard]] T* find_service() const noexcept {
+        return services_.find<T>();
+    }
+
+    /// Submits one operation: `prepare` fills the entry that it is handed (it must not touch user_data). Name it before
+    /// awaiting it. An operation on the caller's memory must be awaited to its end.
+    template <class Prepare>
+    Operation submit(const char* name, Prepare&& prepare, OperationMemory memory = OperationMemory::reactor) {
+        OperationSlot* slot = take_slot(name);
+        if (slot == nullptr) return Operation{nullptr};
+        slot->memory = memory;
+        slot->in_kernel = true;
+        abi::SubmissionEntry& entry = ring_.entry();
+        std::forward<Prepare>(prepare)(entry);
+        entry.user_data = Tag{operation_kind, slot->generation, slot->index}.encode();
+        return Operation{slot};
+    }
+
+    /// Waits until the given monotonic time, in nanoseconds (`now_ns`). Ends with 0, or -ECANCELED when its scope is
+    /// cancelled.
+    Operation wait_until(std::uint64_t due_ns);
+
+    [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+    [[nodiscard]] Ring& ring() noexcept { return ring_; }
+    [[nodiscard]] Kernel& kernel() noexcept { return *kernel_; }
+    [[nodiscard]] const ReactorOptions& options() const noexcept { return options_; }
+    /// The reactor's counters. Any thread.
+    [[nodiscard]] const ReactorCounters& counters() const noexcept { return counters_; }
+    /// The mailbox, which outlives the reactor for as long as somebody holds it. Any thread.
+    [[nodiscard]] const std::shared_ptr<Inbox>& inbox() const noexcept { return inbox_; }
+    /// Monotonic time of this pass, in nanoseconds: read once per pass.
+    [[nodiscard]] std::uint64_t now_ns() const noexcept override { return now_ns_; }
+    /// Reads the clock now and makes it the time of this pass.
+    std::uint64_t refresh_now() noexcept { return now_ns_ = kernel_->monotonic_ns(); }
+
+    // For subsystems and clients.
+
+    /// Called for a completion of the kind. The tag is decoded already.
+    using CompletionHandler = void (*)(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    /// Takes a kind of completions for `owner`. Throws std::length_error when all are taken.
+    std::uint8_t add_completion_route(void* owner, CompletionHandler handler);
+    /// Called when a timer of the route is due; it is disarmed by then.
+    using TimerHandler = void (*)(void* owner, Timer& timer) noexcept;
+    /// Takes a timer route for `owner`. Throws std::length_error when all are taken.
+    std::uint8_t add_timer_route(void* owner, TimerHandler handler);
+    /// Gives the subsystem its turns until the reactor is destroyed.
+    void add_subsystem(Subsystem& subsystem) { subsystems_.push_back(&subsystem); }
+    /// Takes its turns away again.
+    void remove_subsystem(Subsystem& subsystem) noexcept { std::erase(subsystems_, &subsystem); }
+    [[nodiscard]] TimerHeap& timers() noexcept { return timers_; }
+    [[nodiscard]] ReactorCounters& mutable_counters() noexcept { return counters_; }
+
+    /// Resumes a coroutine from the loop, with a fresh budget.
+    void resume(std::coroutine_handle<> handle) noexcept {
+        inline_budget = options_.inline_budget;
+        handle.resume();
+    }
+    /// Resumes the coroutine in the next pass.
+    void resume_later(std::coroutine_handle<> handle) noexcept override;
+    /// Takes back a resume_later.
+    void forget(std::coroutine_handle<> handle) noexcept;
+    /// Sends a message to another reactor when the current dispatch has unwound, so that what it moves is at rest by
+    /// then. When the other has ended, the message runs here, with delivered = false.
+    void send_later(std::shared_ptr<Inbox> target, Message& message);
+    /// Asks the kernel to cancel the request with this user_data; nobody waits for the answer.
+    void cancel_request(std::uint64_t user_data) noexcept;
+    /// The threads for blocking calls, started at first use.
+    OffloadPool& offload_pool();
+
+    static constexpr std::uint8_t ignored_kind = 0;
+    static constexpr std::uint8_t operation_kind = 1;
+
+    void fault(std::exception_ptr exception) noexcept override;
+    void frame_home(void* block, std::uint32_t size_class) noexcept override;
+    void arm_deadline(CancelScope& scope, std::uint64_t due_ns) noexcept override;
+    void disarm_deadline(CancelScope& scope) noexcept override;
+
+private:
+    friend class Operation;
+    friend struct OperationSlot;
+    struct Outgoing {
+        std::shared_ptr<Inbox> target;
+        Message* message;
+    };
+    struct CompletionRoute {
+        CompletionHandler handler = nullptr;
+        void* owner = nullptr;
+    };
+    struct TimerRoute {
+        TimerHandler handler = nullptr;
+        void* owner = nullptr;
+    };
+
+    OperationSlot* take_slot(const char* name) noexcept;
+    OperationSlot& slot(std::uint32_t index) noexcept {
+        return slots_[index / slots_per_chunk][index % slots_per_chunk];
+    }
+    void free_slot(OperationSlot& slot) noexcept;
+    void finish(OperationSlot& slot, std::int32_t result, std::uint32_t flags) noexcept;
+    void cancel_slot(OperationSlot& slot, std::int32_t result) noexcept;
+
+    static void on_operation(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_ring_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_slot_timer(void* owner, Timer& timer) noexcept;
+    static void on_scope_timer(void* owner, Timer& timer) noexcept;
+    static void on_drain_timer(void* owner, Timer& timer) noexcept;
+
+    void arm_wake() noexcept;
+    void pass();
+    void enter();
+    void check(int result);
+    bool spin_for_completions();
+    void dispatch_completions() noexcept;
+    void run_ready() noexcept;
+    void run_messages(Message* message, bool delivered) noexcept;
+    void send_outgoing() noexcept;
+    void expire_timers() noexcept;
+    void end() noexcept;
+    [[nodiscard]] bool quiescent() const noexcept;
+
+    static constexpr std::uint32_t slots_per_chunk = 64;
+    static constexpr std::size_t route_limit = 32;
+
+    Kernel* kernel_;
+    ReactorOptions options_;
+    std::uint32_t id_;
+    Ring ring_;
+    std::uint64_t now_ns_ = 0;
+    std::array<CompletionRoute, route_limit> completion_routes_{};
+    std::uint8_t completion_route_count_ = 0;
+    std::uint8_t timer_route_count_ = 0;
+    bool draining_ = false;
+    bool ran_ = false;
+    std::array<TimerRoute, route_limit> timer_routes_{};
+    TimerHeap timers_;
+    std::vector<Subsystem*> subsystems_;
+    std::vector<std::coroutine_handle<>> ready_;
+    std::vector<std::coroutine_handle<>> resuming_;
+    std::vector<Outgoing> outgoing_;
+    std::shared_ptr<Inbox> inbox_;
+    std::atomic<bool> stop_requested_{false};
+
+    std::vector<std::unique_ptr<OperationSlot[]>> slots_;
+    std::uint32_t free_slots_ = 0xffff'ffff;
+    std::uint32_t live_slots_ = 0;
+    std::uint64_t wake_value_ = 0;  // what the kernel reads from the event descriptor
+    bool wake_armed_ = false;
+    bool ending_ = false;
+    std::vector<std::shared_ptr<Inbox>> ring_wakes_;  // whom this reactor is waking through their rings
+    std::vector<std::unique_ptr<void, void (*)(void*)>> scope_timers_;
+    std::vector<void*> free_scope_timers_;
+    std::uint8_t slot_timer_route_ = 0;
+    std::uint8_t scope_timer_route_ = 0;
+    Timer drain_timer_;
+
+    ReactorCounters counters_;
+    CancelScope root_scope_;
+    std::vector<std::function<void(Reactor&)>> start_hooks_;
+    std::function<void(Reactor&, std::exception_ptr)> fault_hook_;
+    std::unique_ptr<OffloadPool> offload_pool_;
+    Services services_;
+};
+
+}  // namespace ferrule::inline v0

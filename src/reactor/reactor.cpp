@@ -1,0 +1,646 @@
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <ferrule/assert.hpp>
+#include <ferrule/reactor/offload.hpp>
+#include <ferrule/reactor/reactor.hpp>
+#include <ferrule/ring/prepare.hpp>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace ferrule::inline v0 {
+
+namespace {
+
+constexpr std::uint8_t wake_kind = 2;
+constexpr std::uint8_t ring_wake_kind = 3;
+constexpr std::uint32_t no_slot = 0xffff'ffff;
+constexpr std::size_t completion_batch = 128;
+/// How long the end of a reactor waits for tasks that ignore their cancellation.
+constexpr std::uint64_t end_patience_ns = 5'000'000'000;
+/// Looks at the clock once per so many turns of the spin loop.
+constexpr unsigned spin_turns_per_clock = 32;
+
+Ring make_ring(Kernel& kernel, const ReactorOptions& options) {
+    Ring::Options ring_options;
+    ring_options.entries = options.submission_entries;
+    ring_options.completion_entries = options.completion_entries;
+    ring_options.start_disabled = true;
+    auto ring = Ring::create(kernel, ring_options);
+    if (!ring) throw std::system_error(ring.error().code, ring.error().message);
+    return std::move(*ring);
+}
+
+OperationSlot& slot_of(CancelNode& node) noexcept {
+    return *reinterpret_cast<OperationSlot*>(reinterpret_cast<std::byte*>(&node) -
+                                             offsetof(OperationSlot, cancel_node));
+}
+
+OperationSlot& slot_of(Timer& timer) noexcept {
+    return *reinterpret_cast<OperationSlot*>(reinterpret_cast<std::byte*>(&timer) - offsetof(OperationSlot, timer));
+}
+
+void pause_processor() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+struct PostedFunction : Message {
+    PostedFunction(Reactor& owner, std::move_only_function<void()> what) : reactor(&owner), function(std::move(what)) {
+        run = [](Message* message, bool delivered) noexcept {
+            std::unique_ptr<PostedFunction> self{static_cast<PostedFunction*>(message)};
+            if (!delivered) return;
+            try {
+                self->function();
+            } catch (...) {
+                self->reactor->fault(std::current_exception());
+            }
+        };
+    }
+    Reactor* reactor;
+    std::move_only_function<void()> function;
+};
+
+/// A frame that died elsewhere: the message is built in the frame's own memory.
+struct FrameMessage : Message {
+    FramePool* pool;
+    std::uint32_t size_class;
+};
+static_assert(sizeof(FrameMessage) <= FramePool::class_step_bytes, "the smallest frame has room for the message");
+
+}  // namespace
+
+// ---- Operation ----
+
+void OperationSlot::on_cancel(CancelNode& node, CancelReason) noexcept {
+    OperationSlot& slot = slot_of(node);
+    slot.reactor->cancel_slot(slot, -ECANCELED);
+}
+
+void Operation::cancel() noexcept {
+    if (slot_ != nullptr) slot_->reactor->cancel_slot(*slot_, -ECANCELED);
+}
+
+void Operation::suspend(std::coroutine_handle<> handle, Environment* environment) noexcept {
+    OperationSlot& slot = *slot_;
+    slot.waiter = handle;
+    // A task that visits another reactor is cancelled when it comes home: its scope is not this thread's to touch.
+    CancelScope* scope = environment != nullptr && environment->host == slot.reactor && environment->scope != nullptr
+                             ? environment->scope
+                             : slot.reactor->root_environment.scope;
+    if (!scope->add(slot.cancel_node)) slot.reactor->cancel_slot(slot, -ECANCELED);
+}
+
+OperationResult Operation::await_resume() noexcept {
+    if (slot_ == nullptr) return {-ENOBUFS, 0};
+    OperationSlot& slot = *std::exchange(slot_, nullptr);
+    const OperationResult result{slot.result, slot.flags};
+    slot.reactor->free_slot(slot);
+    return result;
+}
+
+void Operation::release() noexcept {
+    OperationSlot& slot = *std::exchange(slot_, nullptr);
+    CancelScope::remove(slot.cancel_node);
+    if (slot.state == OperationSlot::State::queued) slot.reactor->forget(slot.waiter);
+    slot.waiter = nullptr;
+    if (!slot.in_kernel) {
+        slot.reactor->timers().disarm(slot.timer);
+        slot.reactor->free_slot(slot);
+        return;
+    }
+    if (slot.memory == OperationMemory::caller) {
+        std::string what = "operation '";
+        what += slot.name;
+        what += "' works on its caller's memory and was destroyed in flight: await it to its end";
+        assertion_failed(__FILE__, __LINE__, what.c_str());
+    }
+    slot.detached = true;
+    slot.reactor->cancel_request(Tag{Reactor::operation_kind, slot.generation, slot.index}.encode());
+}
+
+// ---- making and ending ----
+
+Reactor::Reactor(std::uint32_t id, ReactorOptions options, Kernel& kernel)
+    : kernel_(&kernel), options_(options), id_(id), ring_(make_ring(kernel, options)) {
+    frames.limit_bytes(options_.frame_memory_limit);
+    root_environment.host = this;
+    root_environment.scope = &root_scope_;
+    inbox_ = std::make_shared<Inbox>(kernel, options_.mailbox_limit);
+    add_completion_route(this, [](void*, const abi::Completion&, Tag) noexcept {});
+    add_completion_route(this, &Reactor::on_operation);
+    add_completion_route(this, &Reactor::on_wake);
+    add_completion_route(this, &Reactor::on_ring_wake);
+    slot_timer_route_ = add_timer_route(this, &Reactor::on_slot_timer);
+    scope_timer_route_ = add_timer_route(this, &Reactor::on_scope_timer);
+    drain_timer_.route = add_timer_route(this, &Reactor::on_drain_timer);
+    now_ns_ = kernel.monotonic_ns();
+}
+
+Reactor::~Reactor() {
+    const HostBinding binding{*this};
+    offload_pool_.reset();
+    inbox_->set_ring_descriptor(-1);
+    run_messages(inbox_->close(), false);
+}
+
+Reactor* Reactor::current() noexcept {
+    return dynamic_cast<Reactor*>(Host::current());
+}
+
+std::uint8_t Reactor::add_completion_route(void* owner, CompletionHandler handler) {
+    if (completion_route_count_ == route_limit) throw std::length_error("reactor: all kinds of completions are taken");
+    completion_routes_[completion_route_count_] = {handler, owner};
+    return completion_route_count_++;
+}
+
+std::uint8_t Reactor::add_timer_route(void* owner, TimerHandler handler) {
+    if (timer_route_count_ == route_limit) throw std::length_error("reactor: all timer routes are taken");
+    timer_routes_[timer_route_count_] = {handler, owner};
+    return timer_route_count_++;
+}
+
+OffloadPool& Reactor::offload_pool() {
+    if (offload_pool_ == nullptr) offload_pool_ = std::make_unique<OffloadPool>(*this);
+    return *offload_pool_;
+}
+
+// ---- from other threads ----
+
+void Reactor::stop() noexcept {
+    stop_requested_.store(true, std::memory_order_seq_cst);
+    // Whoever waits in the kernel has announced it; a spurious wake-up is harmless.
+    inbox_->claim_wake();
+    inbox_->wake();
+}
+
+bool Reactor::post(std::move_only_function<void()> function) {
+    auto message = std::make_unique<PostedFunction>(*this, std::move(function));
+    if (!inbox_->send(*message)) return false;
+    static_cast<void>(message.release());
+    return true;
+}
+
+void Reactor::frame_home(void* block, std::uint32_t size_class) noexcept {
+#if defined(FERRULE_ADDRESS_SANITIZER)
+    __asan_unpoison_memory_region(block, sizeof(FrameMessage));
+#endif
+    auto* message = new (block) FrameMessage;
+    message->pool = &frames;
+    message->size_class = size_class;
+    message->run = [](Message* self, bool) noexcept {
+        auto* frame = static_cast<FrameMessage*>(self);
+        frame->pool->release(frame, frame->size_class);
+    };
+    // A block that cannot be sent home stays taken until its pool goes: no more is lost than that.
+    inbox_->send(*message);
+}
+
+void Reactor::send_later(std::shared_ptr<Inbox> target, Message& message) {
+    outgoing_.push_back({std::move(target), &message});
+}
+
+void Reactor::send_outgoing() noexcept {
+    if (outgoing_.empty()) return;
+    for (std::size_t index = 0; index < outgoing_.size(); ++index) {
+        const std::shared_ptr<Inbox> target = std::move(outgoing_[index].target);
+        Message* message = outgoing_[index].message;
+        if (!target->put(*message)) {
+            message->run(message, false);
+            continue;
+        }
+        if (!target->claim_wake()) continue;
+        if (const int ring_descriptor = target->ring_descriptor(); ring_descriptor >= 0) {
+            // The faster way; the completion tells whether it arrived, and the event descriptor is the answer when it
+            // did not.
+            std::uint32_t index_of_wake = 0;
+            while (index_of_wake < ring_wakes_.size() && ring_wakes_[index_of_wake] != nullptr) ++index_of_wake;
+            if (index_of_wake == ring_wakes_.size()) ring_wakes_.emplace_back();
+            ring_wakes_[index_of_wake] = target;
+            abi::SubmissionEntry& entry = ring_.entry();
+            prepare::message_ring(entry, ring_descriptor, 0, Tag{ignored_kind, 0, 0}.encode(), 0);
+            entry.user_data = Tag{ring_wake_kind, 0, index_of_wake}.encode();
+        } else {
+            target->wake();
+        }
+    }
+    outgoing_.clear();
+}
+
+void Reactor::on_ring_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+    auto& self = *static_cast<Reactor*>(owner);
+    const std::shared_ptr<Inbox> target = std::move(self.ring_wakes_[tag.slot]);
+    self.ring_wakes_[tag.slot] = nullptr;
+    if (completion.result < 0) target->wake();
+}
+
+// ---- slots ----
+
+OperationSlot* Reactor::take_slot(const char* name) noexcept {
+    if (free_slots_ == no_slot) {
+        const std::size_t count = slots_.size() * slots_per_chunk;
+        if (count >= options_.operation_limit) return nullptr;
+        try {
+            slots_.push_back(std::make_unique<OperationSlot[]>(slots_per_chunk));
+        } catch (const std::bad_alloc&) {
+            return nullptr;
+        }
+        for (std::uint32_t offset = slots_per_chunk; offset-- > 0;) {
+            OperationSlot& fresh = slots_.back()[offset];
+            fresh.reactor = this;
+            fresh.index = static_cast<std::uint32_t>(count) + offset;
+            fresh.timer.route = slot_timer_route_;
+            fresh.next_free = free_slots_;
+            free_slots_ = fresh.index;
+        }
+    }
+    OperationSlot& taken = slot(free_slots_);
+    free_slots_ = taken.next_free;
+    taken.name = name;
+    taken.state = OperationSlot::State::waiting;
+    taken.memory = OperationMemory::reactor;
+    taken.detached = false;
+    taken.waiter = nullptr;
+    counters_.operations.set(++live_slots_);
+    return &taken;
+}
+
+void Reactor::free_slot(OperationSlot& slot) noexcept {
+    FERRULE_ASSERT(!slot.in_kernel && !slot.timer.armed() && !slot.cancel_node.linked());
+    slot.state = OperationSlot::State::free;
+    slot.generation = (slot.generation + 1) & Tag::generation_mask;
+    slot.next_free = free_slots_;
+    free_slots_ = slot.index;
+    counters_.operations.set(--live_slots_);
+}
+
+void Reactor::finish(OperationSlot& slot, std::int32_t result, std::uint32_t flags) noexcept {
+    CancelScope::remove(slot.cancel_node);
+    if (slot.state == OperationSlot::State::queued) return;  // its end is on its way already
+    slot.result = result;
+    slot.flags = flags;
+    slot.state = OperationSlot::State::finished;
+    if (slot.detached) {
+        free_slot(slot);
+    } else if (slot.waiter) {
+        resume(std::exchange(slot.waiter, nullptr));
+    }
+}
+
+void Reactor::on_operation(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+    auto& self = *static_cast<Reactor*>(owner);
+    if (tag.slot >= self.slots_.size() * slots_per_chunk) [[unlikely]] {
+        self.counters_.stale_completions.add();
+        return;
+    }
+    OperationSlot& slot = self.slot(tag.slot);
+    if (slot.generation != tag.generation || !slot.in_kernel) [[unlikely]] {
+        self.counters_.stale_completions.add();
+        return;
+    }
+    if ((completion.flags & abi::completion_more) != 0) {
+        // The result of a zero-copy send; its memory is the kernel's until the notification.
+        slot.result = completion.result;
+        slot.flags = completion.flags;
+        return;
+    }
+    slot.in_kernel = false;
+    if ((completion.flags & abi::completion_notification) != 0) {
+        self.finish(slot, slot.result, slot.flags);
+    } else {
+        self.finish(slot, completion.result, completion.flags);
+    }
+}
+
+void Reactor::cancel_slot(OperationSlot& slot, std::int32_t result) noexcept {
+    if (slot.in_kernel) {
+        cancel_request(Tag{operation_kind, slot.generation, slot.index}.encode());
+        return;
+    }
+    if (slot.state != OperationSlot::State::waiting) return;
+    CancelScope::remove(slot.cancel_node);
+    timers_.disarm(slot.timer);
+    slot.result = result;
+    slot.flags = 0;
+    if (slot.waiter) {
+        slot.state = OperationSlot::State::queued;
+        resume_later(slot.waiter);
+    } else {
+        slot.state = OperationSlot::State::finished;
+    }
+}
+
+void Reactor::cancel_request(std::uint64_t user_data) noexcept {
+    abi::SubmissionEntry& entry = ring_.entry();
+    prepare::cancel(entry, user_data, 0);
+    entry.flags |= abi::entry_completion_skip_success;
+    entry.user_data = Tag{ignored_kind, 0, 0}.encode();
+}
+
+Operation Reactor::wait_until(std::uint64_t due_ns) {
+    OperationSlot* slot = take_slot("sleep");
+    if (slot == nullptr) return Operation{nullptr};
+    slot->in_kernel = false;
+    try {
+        timers_.arm(slot->timer, due_ns);
+    } catch (const std::bad_alloc&) {
+        free_slot(*slot);
+        return Operation{nullptr};
+    }
+    return Operation{slot};
+}
+
+void Reactor::on_slot_timer(void* owner, Timer& timer) noexcept {
+    static_cast<Reactor*>(owner)->finish(slot_of(timer), 0, 0);
+}
+
+// ---- scopes' deadlines ----
+
+namespace {
+struct ScopeTimer {
+    Timer timer;
+    CancelScope* scope = nullptr;
+};
+}  // namespace
+
+void Reactor::arm_deadline(CancelScope& scope, std::uint64_t due_ns) noexcept {
+    auto* armed = reinterpret_cast<ScopeTimer*>(scope.deadline_token);
+    if (armed == nullptr) {
+        if (free_scope_timers_.empty()) {
+            armed = new ScopeTimer;
+            armed->timer.route = scope_timer_route_;
+            scope_timers_.emplace_back(armed, [](void* memory) { delete static_cast<ScopeTimer*>(memory); });
+        } else {
+            armed = static_cast<ScopeTimer*>(free_scope_timers_.back());
+            free_scope_timers_.pop_back();
+        }
+        armed->scope = &scope;
+        scope.deadline_token = reinterpret_cast<std::uint64_t>(armed);
+    }
+    timers_.arm(armed->timer, due_ns);
+}
+
+void Reactor::disarm_deadline(CancelScope& scope) noexcept {
+    auto* armed = reinterpret_cast<ScopeTimer*>(std::exchange(scope.deadline_token, 0));
+    if (armed == nullptr) return;
+    timers_.disarm(armed->timer);
+    free_scope_timers_.push_back(armed);
+}
+
+void Reactor::on_scope_timer(void* owner, Timer& timer) noexcept {
+    auto& self = *static_cast<Reactor*>(owner);
+    auto* armed = reinterpret_cast<ScopeTimer*>(&timer);
+    CancelScope& scope = *armed->scope;
+    scope.deadline_token = 0;
+    self.free_scope_timers_.push_back(armed);
+    scope.expire();
+}
+
+// ---- the loop ----
+
+void Reactor::resume_later(std::coroutine_handle<> handle) noexcept {
+    ready_.push_back(handle);
+}
+
+void Reactor::forget(std::coroutine_handle<> handle) noexcept {
+    for (std::coroutine_handle<>& waiting : ready_) {
+        if (waiting == handle) waiting = nullptr;
+    }
+    for (std::coroutine_handle<>& waiting : resuming_) {
+        if (waiting == handle) waiting = nullptr;
+    }
+}
+
+void Reactor::run_ready() noexcept {
+    if (ready_.empty()) return;
+    resuming_.swap(ready_);
+    for (std::size_t index = 0; index < resuming_.size(); ++index) {
+        const std::coroutine_handle<> handle = std::exchange(resuming_[index], nullptr);
+        if (handle) resume(handle);
+    }
+    resuming_.clear();
+}
+
+void Reactor::run_messages(Message* message, bool delivered) noexcept {
+    while (message != nullptr) {
+        Message* next = message->next;
+        inline_budget = options_.inline_budget;
+        message->run(message, delivered);
+        counters_.messages.add();
+        message = next;
+    }
+}
+
+void Reactor::on_wake(void* owner, const abi::Completion& completion, Tag) noexcept {
+    auto& self = *static_cast<Reactor*>(owner);
+    self.wake_armed_ = false;
+    if (completion.result >= 0) self.counters_.wakes.add();
+    if (!self.ending_) self.arm_wake();
+}
+
+void Reactor::arm_wake() noexcept {
+    abi::SubmissionEntry& entry = ring_.entry();
+    prepare::read(entry, inbox_->event_descriptor(), &wake_value_, sizeof wake_value_, 0);
+    entry.user_data = Tag{wake_kind, 0, 0}.encode();
+    wake_armed_ = true;
+}
+
+void Reactor::dispatch_completions() noexcept {
+    std::array<abi::Completion, completion_batch> batch;
+    std::uint64_t dispatched = 0;
+    while (const std::uint32_t count = ring_.copy_completions(batch)) {
+        for (std::uint32_t index = 0; index < count; ++index) {
+            const abi::Completion& completion = batch[index];
+            const Tag tag = Tag::decode(completion.user_data);
+            if (tag.kind >= completion_route_count_) [[unlikely]] {
+                counters_.stale_completions.add();
+                continue;
+            }
+            const CompletionRoute& route = completion_routes_[tag.kind];
+            route.handler(route.owner, completion, tag);
+        }
+        dispatched += count;
+    }
+    if (dispatched != 0) counters_.completions.add(dispatched);
+}
+
+bool Reactor::spin_for_completions() {
+    const auto budget_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.spin).count());
+    const std::uint64_t until = std::min(kernel_->monotonic_ns() + budget_ns, timers_.next_due());
+    for (unsigned turn = 1;; ++turn) {
+        if (ring_.task_work_pending() || ring_.ready() != 0 || !inbox_->empty()) return true;
+        if (turn % spin_turns_per_clock == 0 && kernel_->monotonic_ns() >= until) return false;
+        pause_processor();
+    }
+}
+
+void Reactor::enter() {
+    bool sleep =
+        ready_.empty() && ring_.ready() == 0 && inbox_->empty() && !stop_requested_.load(std::memory_order_relaxed);
+    for (const Subsystem* subsystem : subsystems_) sleep = sleep && !subsystem->must_not_sleep();
+    if (sleep && options_.spin.count() > 0) {
+        // What is staged must leave before looking for answers to it.
+        if (ring_.pending() != 0) {
+            check(ring_.enter(0, 0));
+        }
+        if (ring_.ready() == 0)
+            sleep = !spin_for_completions();
+        else
+            sleep = false;
+    }
+    std::uint64_t timeout = Ring::no_timeout;
+    if (sleep) {
+        if (const std::uint64_t due = timers_.next_due(); due != TimerHeap::never) {
+            const std::uint64_t now = kernel_->monotonic_ns();
+            timeout = due > now ? due - now : 0;
+            sleep = timeout != 0;
+        }
+    }
+    if (sleep && inbox_->announce_sleep()) {
+        counters_.sleeps.add();
+        const int result =
+            stop_requested_.load(std::memory_order_seq_cst) ? ring_.enter(0, 0) : ring_.enter(1, timeout);
+        inbox_->awake();
+        check(result);
+    } else {
+        check(ring_.enter(0, 0));
+    }
+}
+
+void Reactor::check(int result) {
+    if (result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY) return;
+    throw std::system_error(-result, std::system_category(), "io_uring_enter of reactor " + std::to_string(id_));
+}
+
+void Reactor::expire_timers() noexcept {
+    while (Timer* timer = timers_.take_due(now_ns_)) {
+        counters_.deadlines.add();
+        inline_budget = options_.inline_budget;
+        const TimerRoute& route = timer_routes_[timer->route];
+        route.handler(route.owner, *timer);
+    }
+}
+
+void Reactor::pass() {
+    counters_.passes.add();
+    run_ready();
+    send_outgoing();
+    if (offload_pool_ != nullptr) offload_pool_->dispatch();
+    for (Subsystem* subsystem : subsystems_) subsystem->before_submit();
+    enter();
+    now_ns_ = kernel_->monotonic_ns();
+    dispatch_completions();
+    if (ring_.overflowed()) [[unlikely]] {
+        counters_.overflows.add();
+        check(ring_.enter(0, 0));
+        dispatch_completions();
+    }
+    for (Subsystem* subsystem : subsystems_) subsystem->after_completions();
+    expire_timers();
+    if (!inbox_->empty()) run_messages(inbox_->take_all(), true);
+    if (draining_ && !stop_requested_.load(std::memory_order_relaxed)) {
+        bool drained = true;
+        for (const Subsystem* subsystem : subsystems_) drained = drained && subsystem->drained();
+        if (drained) stop_requested_.store(true, std::memory_order_relaxed);
+    }
+}
+
+void Reactor::drain(std::chrono::nanoseconds timeout) {
+    if (draining_) return;
+    draining_ = true;
+    timers_.arm(drain_timer_,
+                kernel_->monotonic_ns() + static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
+    for (Subsystem* subsystem : subsystems_) subsystem->drain();
+}
+
+void Reactor::on_drain_timer(void* owner, Timer&) noexcept {
+    static_cast<Reactor*>(owner)->stop_requested_.store(true, std::memory_order_relaxed);
+}
+
+void Reactor::run() {
+    FERRULE_ASSERT(!ran_);
+    ran_ = true;
+    if (options_.cpu >= 0) {
+        if (const int result = kernel_->set_affinity(options_.cpu); result < 0) {
+            throw std::system_error(-result, std::system_category(),
+                                    "pin a reactor to CPU " + std::to_string(options_.cpu));
+        }
+    }
+    const HostBinding binding{*this};
+    if (const auto enabled = ring_.enable(); !enabled)
+        throw std::system_error(enabled.error(), "enable the ring of a reactor");
+    inbox_->set_ring_descriptor(ring_.descriptor());
+    refresh_now();
+    arm_wake();
+    try {
+        for (const auto& hook : start_hooks_) hook(*this);
+        while (!stop_requested_.load(std::memory_order_relaxed)) pass();
+    } catch (...) {
+        end();
+        throw;
+    }
+    end();
+}
+
+bool Reactor::quiescent() const noexcept {
+    if (live_slots_ != 0 || !ready_.empty() || !outgoing_.empty() || wake_armed_) return false;
+    for (const std::shared_ptr<Inbox>& wake : ring_wakes_) {
+        if (wake != nullptr) return false;
+    }
+    for (const Subsystem* subsystem : subsystems_) {
+        if (!subsystem->quiescent()) return false;
+    }
+    return offload_pool_ == nullptr || offload_pool_->idle();
+}
+
+void Reactor::end() noexcept {
+    ending_ = true;
+    timers_.disarm(drain_timer_);
+    const std::uint64_t until = kernel_->monotonic_ns() + end_patience_ns;
+    try {
+        root_scope_.cancel(CancelReason::shutdown);
+        for (Subsystem* subsystem : subsystems_) subsystem->shutdown();
+        if (wake_armed_) cancel_request(Tag{wake_kind, 0, 0}.encode());
+        while (!quiescent() && kernel_->monotonic_ns() < until) {
+            // The end is awaited in the kernel: clear the request to stop so that a pass may sleep, with a bound.
+            stop_requested_.store(false, std::memory_order_relaxed);
+            timers_.arm(drain_timer_, until);
+            pass();
+            timers_.disarm(drain_timer_);
+        }
+        stop_requested_.store(true, std::memory_order_relaxed);
+    } catch (const std::exception& failure) {
+        std::fprintf(stderr, "ferrule: reactor %u: while ending: %s\n", id_, failure.what());
+    }
+    if (!quiescent()) {
+        std::fprintf(stderr, "ferrule: reactor %u: %u operations were still in use when it ended\n", id_, live_slots_);
+    }
+    inbox_->set_ring_descriptor(-1);
+    run_messages(inbox_->close(), false);
+}
+
+void Reactor::fault(std::exception_ptr exception) noexcept {
+    counters_.faults.add();
+    if (fault_hook_) {
+        try {
+            fault_hook_(*this, exception);
+            return;
+        } catch (...) {
+            // A hook that fails leaves the report to the default.
+        }
+    }
+    try {
+        std::rethrow_exception(exception);
+    } catch (const std::exception& failure) {
+        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception: %s\n", id_, failure.what());
+    } catch (...) {
+        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception of unknown type\n", id_);
+    }
+}
+
+}  // namespace ferrule::inline v0
