@@ -76,6 +76,10 @@ void ThreadHost::resume_later(std::coroutine_handle<> handle) noexcept {
     ready_.push_back(handle);
 }
 
+void ThreadHost::forget(std::coroutine_handle<> handle) noexcept {
+    std::erase(ready_, handle);
+}
+
 void ThreadHost::frame_home(void* block, std::uint32_t size_class) noexcept {
     const std::lock_guard lock(home_mutex_);
     home_.push_back({block, size_class});

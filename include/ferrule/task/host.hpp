@@ -48,6 +48,10 @@ public:
     /// Puts a suspended coroutine at the end of the ready list; it is resumed in this pass or the next, exactly once.
     virtual void resume_later(std::coroutine_handle<> handle) noexcept = 0;
 
+    /// Takes back one resume_later: the coroutine is about to be destroyed. Nothing happens when it is not in the list.
+    /// Cold.
+    virtual void forget(std::coroutine_handle<> handle) noexcept = 0;
+
     /// A frame of this host has died on another thread, or while this host was not current: brings its block home,
     /// where `frames.release(block, size_class)` ends it. Any thread.
     virtual void frame_home(void* block, std::uint32_t size_class) noexcept = 0;
@@ -110,6 +114,7 @@ public:
     void collect_frames() noexcept;
 
     void resume_later(std::coroutine_handle<> handle) noexcept override;
+    void forget(std::coroutine_handle<> handle) noexcept override;
     void frame_home(void* block, std::uint32_t size_class) noexcept override;
     void fault(std::exception_ptr exception) noexcept override;
     void arm_deadline(CancelScope& scope, std::uint64_t monotonic_ns) noexcept override;

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <utility>
-
 #include <ferrule/assert.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/host.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+#include <utility>
 
 namespace ferrule::inline v0 {
 

@@ -336,17 +336,33 @@ public:
 
     /// Starts the task under the awaiting coroutine's environment. False when it has ended already.
     template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> awaiting) const {
+    bool await_suspend(std::coroutine_handle<Promise> awaiting) const noexcept {
+        return start(*environment_of(awaiting), awaiting);
+    }
+
+    /// What await_suspend does, under a given environment, which outlives the task.
+    bool start(Environment & environment, std::coroutine_handle<> awaiting) const noexcept {
         FERRULE_ASSERT(handle_);
         auto& promise = handle_.promise();
         FERRULE_ASSERT(promise.environment == nullptr);
-        promise.environment = environment_of(awaiting);
+        promise.environment = &environment;
         handle_.resume();
         if (handle_.done()) {
             return false;
         }
         promise.continuation = awaiting;
         return true;
+    }
+
+    /// Starts the task for an owner who does not await it but is told of its end, and then takes the result by
+    /// `await_resume`.
+    void start_observed(Environment & environment, detail::Completion & completion) const noexcept {
+        FERRULE_ASSERT(handle_);
+        auto& promise = handle_.promise();
+        FERRULE_ASSERT(promise.environment == nullptr);
+        promise.environment = &environment;
+        promise.set_tagged_continuation(&completion, PromiseBase::observed);
+        handle_.resume();
     }
 
     T await_resume() const {
