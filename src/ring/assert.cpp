@@ -1,7 +1,6 @@
-#include <ferrule/assert.hpp>
-
 #include <cstdio>
 #include <cstdlib>
+#include <ferrule/assert.hpp>
 
 namespace ferrule::inline v0 {
 

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <ferrule/ring/abi.hpp>
+#include <ferrule/version.hpp>
+#include <functional>
+#include <memory>
+
+namespace ferrule::inline v0 {
+
+/// A thread that Kernel::start_thread started.
+class FERRULE_EXPORT ThreadHandle {
+public:
+    virtual ~ThreadHandle();
+
+    /// Waits for the thread's end. Once; any thread but the one waited for. Destroying a handle that was not joined
+    /// joins it.
+    virtual void join() = 0;
+};
+
+/// The seam: everything that Ferrule asks of the system and that is not computing. The real kernel and the simulated
+/// one are behind it; a test puts one that fails where it wants. Virtual once per system call, never per entry or
+/// completion.
+///
+/// Every function returns its value, or -errno. EINTR is returned, not hidden, unless the function says otherwise. All
+/// may be called from any thread at once; what they are called on has its own rules (a single-issuer ring belongs to
+/// one thread).
+class FERRULE_EXPORT Kernel {
+public:
+    virtual ~Kernel();
+
+    /// io_uring_setup(2): a ring's descriptor (close-on-exec always).
+    virtual int io_uring_setup(std::uint32_t entries, abi::Parameters* parameters) noexcept = 0;
+    /// io_uring_enter2(2): entries consumed.
+    virtual int io_uring_enter(int fd, std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags,
+                               const void* argument, std::size_t argument_size) noexcept = 0;
+    /// io_uring_register(2).
+    virtual int io_uring_register(int fd, std::uint32_t opcode, void* argument, std::uint32_t count) noexcept = 0;
+
+    /// mmap(2): the address, or null with the error (positive errno) in `*error`. `fd` -1 with MAP_ANONYMOUS for plain
+    /// memory.
+    virtual void* map(std::size_t length, int protection, int flags, int fd, std::uint64_t offset,
+                      int* error) noexcept = 0;
+    virtual int unmap(void* address, std::size_t length) noexcept = 0;
+    /// madvise(2).
+    virtual int advise(void* address, std::size_t length, int advice) noexcept = 0;
+
+    /// socket(2); the caller passes SOCK_CLOEXEC in `type`.
+    virtual int socket(int domain, int type, int protocol) noexcept = 0;
+    virtual int bind(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
+    virtual int listen(int fd, int backlog) noexcept = 0;
+    virtual int connect(int fd, const sockaddr* address, socklen_t length) noexcept = 0;
+    virtual int set_option(int fd, int level, int name, const void* value, socklen_t length) noexcept = 0;
+    virtual int get_option(int fd, int level, int name, void* value, socklen_t* length) noexcept = 0;
+    virtual int socket_name(int fd, sockaddr* address, socklen_t* length) noexcept = 0;
+    virtual int peer_name(int fd, sockaddr* address, socklen_t* length) noexcept = 0;
+    virtual int shutdown(int fd, int how) noexcept = 0;
+    /// close(2). The descriptor is gone whatever it returns.
+    virtual int close(int fd) noexcept = 0;
+    /// eventfd(2).
+    virtual int event_descriptor(unsigned initial, int flags) noexcept = 0;
+    virtual ssize_t read(int fd, void* data, std::size_t length) noexcept = 0;
+    virtual ssize_t write(int fd, const void* data, std::size_t length) noexcept = 0;
+    virtual int unlink(const char* path) noexcept = 0;
+    /// stat(2): st_mode in `*mode`.
+    virtual int status(const char* path, unsigned* mode) noexcept = 0;
+    /// chmod(2): the permission bits.
+    virtual int change_mode(const char* path, unsigned mode) noexcept = 0;
+    /// A whole small file (resolv.conf, a sysctl): bytes read, at most `length`. Hides EINTR.
+    virtual ssize_t read_file(const char* path, void* data, std::size_t length) noexcept = 0;
+
+    /// signalfd(2), close-on-exec and non-blocking.
+    virtual int signal_descriptor(const sigset_t* signals) noexcept = 0;
+    /// Blocks signals in the calling thread; what was blocked before in `*old` (may be null).
+    virtual int block_signals(const sigset_t* signals, sigset_t* old) noexcept = 0;
+    /// Sets the calling thread's signal mask.
+    virtual int restore_signals(const sigset_t* old) noexcept = 0;
+
+    /// CLOCK_MONOTONIC, nanoseconds.
+    virtual std::uint64_t monotonic_ns() noexcept = 0;
+    /// CLOCK_REALTIME, nanoseconds since 1970.
+    virtual std::uint64_t realtime_ns() noexcept = 0;
+    /// Blocks the calling thread. Only for what starts and ends (never on a reactor's hot path). Hides EINTR.
+    virtual void pause_ns(std::uint64_t duration_ns) noexcept = 0;
+    /// getrandom(2): fills all of it, or an error. Hides EINTR.
+    virtual int random(void* data, std::size_t length) noexcept = 0;
+
+    /// The soft limit of open descriptors (RLIMIT_NOFILE); -1: none.
+    virtual long limit_descriptors() noexcept = 0;
+    /// The soft limit of locked memory in bytes (RLIMIT_MEMLOCK); -1: none.
+    virtual long limit_locked_memory() noexcept = 0;
+
+    /// Starts a thread. `name` is cut to 15 bytes. Throws std::system_error when the system has no thread to give.
+    virtual std::unique_ptr<ThreadHandle> start_thread(const char* name, std::function<void()> body) = 0;
+    /// Identifies the calling thread among the process's live threads.
+    virtual std::uint64_t thread_identity() noexcept = 0;
+    /// Binds the calling thread to one CPU.
+    virtual int set_affinity(int cpu) noexcept = 0;
+    /// sched_getaffinity(2) of the calling thread.
+    virtual int affinity(cpu_set_t* cpus, std::size_t size) noexcept = 0;
+};
+
+/// The kernel that the process runs on. One object, without state.
+FERRULE_EXPORT Kernel& linux_kernel() noexcept;
+
+}  // namespace ferrule::inline v0

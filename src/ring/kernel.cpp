@@ -1,0 +1,216 @@
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <ctime>
+#include <ferrule/ring/kernel.hpp>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace ferrule::inline v0 {
+
+ThreadHandle::~ThreadHandle() = default;
+Kernel::~Kernel() = default;
+
+namespace {
+
+template <class Value>
+Value or_errno(Value value) noexcept {
+    return value < 0 ? static_cast<Value>(-errno) : value;
+}
+
+std::uint64_t clock_ns(clockid_t clock) noexcept {
+    timespec now{};
+    clock_gettime(clock, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+long soft_limit(int resource) noexcept {
+    rlimit limit{};
+    if (getrlimit(static_cast<__rlimit_resource_t>(resource), &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return -1;
+    }
+    return limit.rlim_cur > static_cast<rlim_t>(LONG_MAX) ? LONG_MAX : static_cast<long>(limit.rlim_cur);
+}
+
+class LinuxThread final : public ThreadHandle {
+public:
+    LinuxThread(const char* name, std::function<void()> body)
+        : thread_([name = std::string(name).substr(0, name_length_max), body = std::move(body)] {
+              pthread_setname_np(pthread_self(), name.c_str());
+              body();
+          }) {}
+
+    void join() override { thread_.join(); }
+
+private:
+    // pthread_setname_np(3): 16 bytes with the terminator.
+    static constexpr std::size_t name_length_max = 15;
+
+    std::jthread thread_;
+};
+
+class LinuxKernel final : public Kernel {
+public:
+    int io_uring_setup(std::uint32_t entries, abi::Parameters* parameters) noexcept override {
+        return static_cast<int>(or_errno(::syscall(SYS_io_uring_setup, entries, parameters)));
+    }
+    int io_uring_enter(int fd, std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags,
+                       const void* argument, std::size_t argument_size) noexcept override {
+        return static_cast<int>(
+            or_errno(::syscall(SYS_io_uring_enter, fd, to_submit, min_complete, flags, argument, argument_size)));
+    }
+    int io_uring_register(int fd, std::uint32_t opcode, void* argument, std::uint32_t count) noexcept override {
+        return static_cast<int>(or_errno(::syscall(SYS_io_uring_register, fd, opcode, argument, count)));
+    }
+
+    void* map(std::size_t length, int protection, int flags, int fd, std::uint64_t offset,
+              int* error) noexcept override {
+        void* const address = ::mmap(nullptr, length, protection, flags, fd, static_cast<off_t>(offset));
+        if (address == MAP_FAILED) {
+            *error = errno;
+            return nullptr;
+        }
+        return address;
+    }
+    int unmap(void* address, std::size_t length) noexcept override { return or_errno(::munmap(address, length)); }
+    int advise(void* address, std::size_t length, int advice) noexcept override {
+        return or_errno(::madvise(address, length, advice));
+    }
+
+    int socket(int domain, int type, int protocol) noexcept override {
+        return or_errno(::socket(domain, type, protocol));
+    }
+    int bind(int fd, const sockaddr* address, socklen_t length) noexcept override {
+        return or_errno(::bind(fd, address, length));
+    }
+    int listen(int fd, int backlog) noexcept override { return or_errno(::listen(fd, backlog)); }
+    int connect(int fd, const sockaddr* address, socklen_t length) noexcept override {
+        return or_errno(::connect(fd, address, length));
+    }
+    int set_option(int fd, int level, int name, const void* value, socklen_t length) noexcept override {
+        return or_errno(::setsockopt(fd, level, name, value, length));
+    }
+    int get_option(int fd, int level, int name, void* value, socklen_t* length) noexcept override {
+        return or_errno(::getsockopt(fd, level, name, value, length));
+    }
+    int socket_name(int fd, sockaddr* address, socklen_t* length) noexcept override {
+        return or_errno(::getsockname(fd, address, length));
+    }
+    int peer_name(int fd, sockaddr* address, socklen_t* length) noexcept override {
+        return or_errno(::getpeername(fd, address, length));
+    }
+    int shutdown(int fd, int how) noexcept override { return or_errno(::shutdown(fd, how)); }
+    int close(int fd) noexcept override { return or_errno(::close(fd)); }
+    int event_descriptor(unsigned initial, int flags) noexcept override { return or_errno(::eventfd(initial, flags)); }
+    ssize_t read(int fd, void* data, std::size_t length) noexcept override {
+        return or_errno(::read(fd, data, length));
+    }
+    ssize_t write(int fd, const void* data, std::size_t length) noexcept override {
+        return or_errno(::write(fd, data, length));
+    }
+    int unlink(const char* path) noexcept override { return or_errno(::unlink(path)); }
+    int status(const char* path, unsigned* mode) noexcept override {
+        struct stat status {};
+        if (::stat(path, &status) != 0) {
+            return -errno;
+        }
+        *mode = status.st_mode;
+        return 0;
+    }
+    int change_mode(const char* path, unsigned mode) noexcept override { return or_errno(::chmod(path, mode)); }
+    ssize_t read_file(const char* path, void* data, std::size_t length) noexcept override {
+        int fd = -1;
+        do {
+            fd = ::open(path, O_RDONLY | O_CLOEXEC);
+        } while (fd < 0 && errno == EINTR);
+        if (fd < 0) {
+            return -errno;
+        }
+        std::size_t done = 0;
+        ssize_t result = 0;
+        while (done != length) {
+            result = ::read(fd, static_cast<char*>(data) + done, length - done);
+            if (result < 0 && errno == EINTR) {
+                continue;
+            }
+            if (result <= 0) {
+                result = or_errno(result);
+                break;
+            }
+            done += static_cast<std::size_t>(result);
+        }
+        ::close(fd);
+        return result < 0 ? result : static_cast<ssize_t>(done);
+    }
+
+    int signal_descriptor(const sigset_t* signals) noexcept override {
+        return or_errno(::signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    }
+    int block_signals(const sigset_t* signals, sigset_t* old) noexcept override {
+        return -::pthread_sigmask(SIG_BLOCK, signals, old);
+    }
+    int restore_signals(const sigset_t* old) noexcept override { return -::pthread_sigmask(SIG_SETMASK, old, nullptr); }
+
+    std::uint64_t monotonic_ns() noexcept override { return clock_ns(CLOCK_MONOTONIC); }
+    std::uint64_t realtime_ns() noexcept override { return clock_ns(CLOCK_REALTIME); }
+    void pause_ns(std::uint64_t duration_ns) noexcept override {
+        timespec left{static_cast<time_t>(duration_ns / 1'000'000'000), static_cast<long>(duration_ns % 1'000'000'000)};
+        while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
+        }
+    }
+    int random(void* data, std::size_t length) noexcept override {
+        std::size_t done = 0;
+        while (done != length) {
+            const ssize_t result = ::getrandom(static_cast<char*>(data) + done, length - done, 0);
+            if (result < 0 && errno != EINTR) {
+                return -errno;
+            }
+            done += result > 0 ? static_cast<std::size_t>(result) : 0;
+        }
+        return 0;
+    }
+
+    long limit_descriptors() noexcept override { return soft_limit(RLIMIT_NOFILE); }
+    long limit_locked_memory() noexcept override { return soft_limit(RLIMIT_MEMLOCK); }
+
+    std::unique_ptr<ThreadHandle> start_thread(const char* name, std::function<void()> body) override {
+        return std::make_unique<LinuxThread>(name, std::move(body));
+    }
+    std::uint64_t thread_identity() noexcept override { return static_cast<std::uint64_t>(::gettid()); }
+    int set_affinity(int cpu) noexcept override {
+        if (cpu < 0 || cpu >= CPU_SETSIZE) {
+            return -EINVAL;
+        }
+        cpu_set_t cpus;
+        CPU_ZERO(&cpus);
+        CPU_SET(static_cast<std::size_t>(cpu), &cpus);
+        return or_errno(::sched_setaffinity(0, sizeof(cpus), &cpus));
+    }
+    int affinity(cpu_set_t* cpus, std::size_t size) noexcept override {
+        return or_errno(::sched_getaffinity(0, size, cpus));
+    }
+};
+
+// No state, so sharing it between engines and threads is harmless.
+constinit LinuxKernel the_linux_kernel;
+
+}  // namespace
+
+Kernel& linux_kernel() noexcept {
+    return the_linux_kernel;
+}
+
+}  // namespace ferrule::inline v0
