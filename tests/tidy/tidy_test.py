@@ -245,6 +245,11 @@ class Globals(Checked):
         self.assertNotIn("vtable", found)
         self.assertNotIn("name is in", found)
 
+    def test_a_stateless_object_has_no_state(self):
+        line = "a::(anonymous namespace)::the_linux_kernel|0000|   d  |            OBJECT|%s|     |.data.rel.local"
+        self.assertEqual(tidy.mutable_symbols(line % "0000000000000008"), [])
+        self.assertEqual(len(tidy.mutable_symbols(line % "0000000000000010")), 1)
+
 
 class Documentation(Checked):
     def test_missing_comments_are_found(self):
