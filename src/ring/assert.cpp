@@ -1,6 +1,7 @@
+#include <ferrule/assert.hpp>
+
 #include <cstdio>
 #include <cstdlib>
-#include <ferrule/assert.hpp>
 
 namespace ferrule::inline v0 {
 

@@ -1,12 +1,13 @@
+#include <ferrule/ring/buffer_ring.hpp>
+
+#include "ring/descriptor.hpp"
+
 #include <sys/mman.h>
 
 #include <bit>
 #include <cerrno>
 #include <cstdint>
-#include <ferrule/ring/buffer_ring.hpp>
 #include <string>
-
-#include "ring/descriptor.hpp"
 
 namespace ferrule::inline v0 {
 

@@ -1,7 +1,8 @@
+#include <ferrule/ring/error.hpp>
+
 #include <array>
 #include <cerrno>
 #include <cstddef>
-#include <ferrule/ring/error.hpp>
 #include <string>
 
 namespace ferrule::inline v0 {

@@ -1,3 +1,5 @@
+#include <ferrule/ring/kernel.hpp>
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -14,7 +16,6 @@
 #include <climits>
 #include <cstring>
 #include <ctime>
-#include <ferrule/ring/kernel.hpp>
 #include <string>
 #include <thread>
 #include <utility>

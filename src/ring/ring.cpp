@@ -1,13 +1,14 @@
+#include <ferrule/assert.hpp>
+#include <ferrule/ring/ring.hpp>
+
+#include "ring/descriptor.hpp"
+
 #include <sys/mman.h>
 #include <sys/uio.h>
 
 #include <cerrno>
 #include <deque>
-#include <ferrule/assert.hpp>
-#include <ferrule/ring/ring.hpp>
 #include <vector>
-
-#include "ring/descriptor.hpp"
 
 namespace ferrule::inline v0 {
 
@@ -186,7 +187,7 @@ void Ring::close() noexcept {
     }
     // The registration belongs to the thread that made it. Another thread's table must not be touched; that
     // registration ends with its thread.
-    if ((state.enter_flags & abi::enter_registered_ring) != 0) {
+    if (uses_registered_descriptor()) {
         if (state.kernel->thread_identity() == state.registered_thread) {
             abi::ResourceUpdate update{};
             update.offset = static_cast<std::uint32_t>(state.enter_descriptor);

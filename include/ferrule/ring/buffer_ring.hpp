@@ -1,14 +1,15 @@
 #pragma once
 
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <expected>
 #include <ferrule/assert.hpp>
 #include <ferrule/ring/abi.hpp>
 #include <ferrule/ring/error.hpp>
 #include <ferrule/ring/ring.hpp>
 #include <ferrule/version.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <memory>
 #include <utility>
 

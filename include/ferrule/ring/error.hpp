@@ -1,8 +1,9 @@
 #pragma once
 
-#include <cstdint>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/version.hpp>
+
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <system_error>

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <ferrule/ring/abi.hpp>
+#include <ferrule/version.hpp>
+
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -7,8 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <ferrule/ring/abi.hpp>
-#include <ferrule/version.hpp>
 #include <functional>
 #include <memory>
 

@@ -1,11 +1,12 @@
 #pragma once
 
+#include <ferrule/ring/abi.hpp>
+
 #include <sys/socket.h>
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <ferrule/ring/abi.hpp>
 
 struct epoll_event;
 struct iovec;

@@ -1,15 +1,16 @@
 #pragma once
 
+#include <ferrule/ring/abi.hpp>
+#include <ferrule/ring/error.hpp>
+#include <ferrule/ring/kernel.hpp>
+#include <ferrule/version.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <expected>
-#include <ferrule/ring/abi.hpp>
-#include <ferrule/ring/error.hpp>
-#include <ferrule/ring/kernel.hpp>
-#include <ferrule/version.hpp>
 #include <memory>
 #include <optional>
 #include <span>
@@ -217,6 +218,10 @@ public:
     [[nodiscard]] std::uint64_t enter_count() const noexcept { return state_.enter_count; }
     /// Entries that the kernel has consumed so far.
     [[nodiscard]] std::uint64_t submitted_count() const noexcept { return state_.submitted_count; }
+    /// Whether `enter` uses the thread's registration of the descriptor.
+    [[nodiscard]] bool uses_registered_descriptor() const noexcept {
+        return (state_.enter_flags & abi::enter_registered_ring) != 0;
+    }
     [[nodiscard]] int descriptor() const noexcept { return state_.descriptor; }
     [[nodiscard]] Kernel& kernel() const noexcept { return *state_.kernel; }
 
