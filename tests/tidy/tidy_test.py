@@ -83,8 +83,9 @@ class Floors(Checked):
         self.assert_finds(tidy.floors, "below every floor")
 
     def test_playground_uses_public_headers_only(self):
-        self.write("playground/a.cpp", '#include <ferrule/server.hpp>\n#include "net/private.hpp"\n')
-        self.assert_finds(tidy.floors, "playground/a.cpp:2: only public headers")
+        self.write("playground/a.cpp", '#include <ferrule/server.hpp>\n#include "options.hpp"\n#include "net/private.hpp"\n')
+        self.write("playground/options.hpp", "")
+        self.assert_finds(tidy.floors, "playground/a.cpp:3: only public headers")
 
 
 class Headers(Checked):
