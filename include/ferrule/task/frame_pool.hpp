@@ -162,9 +162,9 @@ private:
     std::byte* new_slab(std::size_t bytes);
     void charge(std::size_t bytes);
 
-    std::array<Block*, class_count> free_{};
     std::uint64_t live_frames_ = 0;
     std::uint64_t live_bytes_ = 0;
+    std::array<Block*, class_count> free_{};
     Host* host_;
     std::uint64_t bytes_max_;
     std::uint64_t taken_bytes_ = 0;

@@ -1,15 +1,17 @@
 #pragma once
 
+#include <ferrule/task/environment.hpp>
+#include <ferrule/task/frame_pool.hpp>
+#include <ferrule/task/live_tasks.hpp>
+#include <ferrule/version.hpp>
+
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <exception>
-#include <ferrule/task/environment.hpp>
-#include <ferrule/task/frame_pool.hpp>
-#include <ferrule/task/live_tasks.hpp>
-#include <ferrule/version.hpp>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace ferrule::inline v0 {
@@ -67,12 +69,12 @@ public:
     /// The time of this pass, in nanoseconds of a monotonic clock.
     virtual std::uint64_t now_ns() const noexcept = 0;
 
+    /// How many more awaits of this pass may complete inline. The host refills it at each dispatch.
+    std::uint32_t inline_budget = 0;
     /// Frames of the tasks that are made while this host is current.
     FramePool frames;
     /// The environment of tasks that were given none.
     Environment root_environment;
-    /// How many more awaits of this pass may complete inline. The host refills it at each dispatch.
-    std::uint32_t inline_budget = 0;
 #if defined(FERRULE_LIVE_TASKS)
     LiveTaskList live_tasks;
 #endif
@@ -93,6 +95,15 @@ public:
 private:
     Host* former_;
 };
+
+#if defined(FERRULE_LIVE_TASKS)
+/// Calls `visit(const LiveTask&)` for each task of the host that has not ended, the latest first. `visit` neither makes
+/// nor ends tasks. Only in builds with FERRULE_LIVE_TASKS. Any thread.
+template <class Visitor>
+void for_each_live_task(Host& host, Visitor&& visit) {
+    host.live_tasks.for_each(std::forward<Visitor>(visit));
+}
+#endif
 
 /// A host without a ring or a clock of its own: a ready list that its thread drains. For plain threads, and for tests.
 /// Deadlines are kept and delivered by `advance_to`.
