@@ -1,0 +1,90 @@
+#pragma once
+
+#include <ferrule/net/end_reason.hpp>
+#include <ferrule/net/lease.hpp>
+#include <ferrule/reactor/timer_heap.hpp>
+
+#include <coroutine>
+#include <cstdint>
+
+namespace ferrule::inline v0 {
+
+class Network;
+struct FlushWait;
+struct ReadWait;
+
+/// Bytes that were written and not yet handed to the kernel, in one block of the slab pool.
+struct WriteSlab {
+    std::uint32_t capacity = 0;  ///< bytes of data
+    std::uint32_t size = 0;      ///< bytes written
+    std::uint32_t sent = 0;      ///< bytes that the kernel has taken
+    std::uint32_t sequence = 0;  ///< of the ring's entry that sends it
+    FlushWait* waiters = nullptr;
+    std::uint32_t since = 0;  ///< when the kernel refused to take more, in ticks
+    bool flushed = false;     ///< somebody asked for it to be sent
+
+    [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+};
+static_assert(sizeof(WriteSlab) == 40 || sizeof(WriteSlab) == 32);
+
+/// How far a connection is on its way out.
+enum class CloseStage : std::uint8_t {
+    open,
+    flushing,    ///< nobody holds it any more; what was written goes out
+    lingering,   ///< all is sent and our FIN is out; what the peer still sends is dropped, until its FIN
+    cancelling,  ///< the receive is being cancelled, so that the descriptor can be closed
+    closing,     ///< the close is submitted
+    closed,      ///< the descriptor is gone; leases or late completions keep the slot
+};
+
+/// A connection in its reactor's table. Idle connections are what a server has most of: this is all that one costs,
+/// beside its handler's frame and its place among the deadlines. Internal; Connection is the handle.
+struct ConnectionState {
+    Network* network = nullptr;
+    std::coroutine_handle<> reader;       // who waits for bytes
+    LeaseNode* received_first = nullptr;  // bytes that nobody has read yet
+    LeaseNode* received_last = nullptr;   // while private_receive: the block that is received into
+    LeaseNode* carry = nullptr;           // what the last read left behind
+    WriteSlab* staged = nullptr;
+    WriteSlab* sending = nullptr;
+    ReadWait* read_wait = nullptr;  // when the reader waits in a scope of its own
+
+    Timer timer;
+    int descriptor = -1;
+    std::uint32_t index = 0;
+    std::uint32_t generation = 1;
+    std::uint32_t held = 0;            // slices that are queued, carried or leased
+    std::uint32_t received_bytes = 0;  // of queued, carried and leased slices
+    std::uint32_t parked_at = 0;       // when the reader began to wait, in ticks
+    std::uint32_t message_since = 0;   // when the carried message began, in ticks
+    std::uint16_t error = 0;           // the errno that ended reading or writing
+    std::uint16_t listener = 0;
+
+    std::uint8_t operations = 0;  // completions that are still to come
+    std::uint8_t handles = 0;
+    EndReason end_reason = EndReason::none;
+    CloseStage stage = CloseStage::open;
+
+    bool receive_armed : 1 = false;      // a receive is in the kernel
+    bool receive_cancelled : 1 = false;  // and its cancel is on its way
+    bool receive_again : 1 = false;      // it has received before: the next receive is multishot
+    bool stays : 1 = false;              // a multishot receive has been armed
+    bool read_ended : 1 = false;         // reads have ended, whyever
+    bool input_ended : 1 = false;        // the kernel has reported the peer's FIN or an error
+    bool write_failed : 1 = false;
+    bool reader_queued : 1 = false;  // the reader is in the ready list
+    bool starved : 1 = false;        // in the list of those that wait for buffers
+    bool in_send_list : 1 = false;
+
+    bool send_silent : 1 = false;   // the send says nothing when it succeeds
+    bool send_slow : 1 = false;     // the kernel waits for room to send
+    bool unread_input : 1 = false;  // more input is known to wait in the socket
+    bool fin_wanted : 1 = false;    // shut the sending side down when all is out
+    bool fin_sent : 1 = false;
+    bool reset_wanted : 1 = false;     // abort: close with a reset
+    bool close_linked : 1 = false;     // the close is linked to the last send
+    bool private_receive : 1 = false;  // the armed receive is into a private block
+};
+static_assert(sizeof(ConnectionState) <= 128);
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,278 @@
+#pragma once
+
+#include <ferrule/net/connection.hpp>
+#include <ferrule/net/connection_state.hpp>
+#include <ferrule/net/lease.hpp>
+#include <ferrule/net/listen_socket.hpp>
+#include <ferrule/net/slab_pool.hpp>
+#include <ferrule/reactor/counters.hpp>
+#include <ferrule/reactor/reactor.hpp>
+#include <ferrule/reactor/subsystem.hpp>
+#include <ferrule/ring/buffer_ring.hpp>
+#include <ferrule/task/cancel.hpp>
+#include <ferrule/task/task.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <system_error>
+#include <vector>
+
+namespace ferrule::inline v0 {
+
+/// What is done about input that a peer may still send when a connection is closed. Closing a descriptor with unread
+/// input makes the kernel reset the connection, and the reset can destroy an answer that the peer has not read yet.
+enum class Linger : std::uint8_t {
+    /// Wait for the peer's FIN when input is known to be unread, or when the connection has been read from more than
+    /// once; close at
+    /// once when all that had come was read. What nginx does, and the cheapest for a connection per request.
+    adaptive,
+    /// Always wait for the peer's FIN.
+    always,
+};
+
+/// How a reactor treats its connections. Every field has a sane default; times of zero mean: no such limit.
+struct NetworkOptions {
+    std::uint32_t receive_buffer_count =
+        1024;  ///< buffers shared by all connections of the reactor; a power of two, at most 32768
+    std::uint32_t receive_buffer_size = 2048;  ///< bytes of each
+    bool incremental_buffers =
+        false;  ///< let small messages share a buffer, where the kernel can (6.12); otherwise classic
+    std::uint32_t receive_lease_limit = 32;  ///< slices that a connection may hold before it is no longer read from
+    std::uint32_t receive_limit =
+        1u << 20;  ///< received bytes that a connection may hold, carry included; then a read ends with `limit`
+    std::uint32_t write_slab_size = 1000;   ///< first block for written bytes; it doubles as needed
+    std::uint32_t write_limit = 16u << 20;  ///< written bytes that may wait; then `write` refuses
+    std::uint64_t memory_limit =
+        1ull << 30;  ///< bytes of written, carried and privately received data of all connections
+    std::uint64_t memory_kept = 4ull << 20;          ///< bytes kept for reuse
+    std::uint32_t connection_limit = 1u << 20;       ///< connections at a time; accepting stops there and goes on below
+    std::chrono::milliseconds idle_timeout{60'000};  ///< a read that waits for a message to begin
+    std::chrono::milliseconds read_timeout{60'000};  ///< from the first bytes of a message that is carried to its last
+    std::chrono::milliseconds write_timeout{60'000};  ///< the kernel taking no more bytes because the peer does not
+    std::chrono::milliseconds linger_timeout{2'000};  ///< waiting for the peer's FIN after ours
+    Linger linger = Linger::adaptive;
+};
+
+/// What a network counts. Any thread may read.
+struct NetworkCounters {
+    Counter accepted;           ///< connections taken from listeners
+    Counter adopted;            ///< connections handed over by another reactor, or by `adopt`
+    Counter closed;             ///< connections whose slot was freed
+    Counter connections;        ///< slots in use now
+    Counter bytes_received;     ///< delivered to connections
+    Counter bytes_sent;         ///< taken by the kernel
+    Counter sends;              ///< sends that the kernel took at once
+    Counter slow_sends;         ///< sends that had to wait for room
+    Counter starvations;        ///< receives that found no buffer
+    Counter private_receives;   ///< receives into private memory because of that
+    Counter pauses;             ///< times that a connection was no longer read from because it held too much
+    Counter accept_errors;      ///< accepts that failed
+    Counter accept_backoffs;    ///< times that accepting waited because descriptors or memory were short
+    Counter timeouts;           ///< connections that a timeout ended
+    Counter resets;             ///< connections that the peer reset
+    Counter stale_completions;  ///< completions whose slot had moved on
+    Counter leases;             ///< slices that are queued, carried or leased now
+};
+
+/// Serves one connection. What it throws closes the connection and goes to Reactor::on_fault.
+using ConnectionHandler = std::function<Task<>(Connection)>;
+
+struct FlushWait;
+struct ReadWait;
+class Listener;
+
+/// The connections of one reactor: their table, their buffers, their memory, and the listeners they come from. A
+/// service of its reactor: `Network::of(reactor)`. Reactor's own thread, unless a member says otherwise.
+class FERRULE_EXPORT Network final : public Subsystem {
+public:
+    /// Throws std::system_error, which names the need and the limit, when the receive buffers cannot be had. The
+    /// reactor's ring is enabled by then, so it is made on the reactor's thread (Reactor::on_start). Add it as a
+    /// service: `reactor.add_service<Network>(reactor)`.
+    explicit Network(Reactor& reactor, NetworkOptions options = {});
+    ~Network() override;
+    Network(const Network&) = delete;
+    Network& operator=(const Network&) = delete;
+
+    /// The network of the reactor, made with default options when there is none yet.
+    static Network& of(Reactor& reactor);
+
+    /// Accepts from a listening socket, which is its own from now on, and serves each connection with the handler. The
+    /// number of the listener is what Connection::listener says.
+    std::uint16_t listen(int descriptor, ConnectionHandler handler);
+
+    /// Opens the socket, then as above. The error names the operation and the address.
+    std::expected<std::uint16_t, ListenError> listen(const ListenSocketOptions& socket, ConnectionHandler handler);
+
+    /// Registers a handler without a socket, for connections that `adopt` brings.
+    std::uint16_t add_handler(ConnectionHandler handler);
+
+    /// The address that the listener is bound to.
+    [[nodiscard]] std::expected<Address, std::error_code> listen_address(std::uint16_t listener) const;
+
+    /// Serves a connected stream socket, which is its own from now on, with the listener's handler. At the connection
+    /// limit it waits its turn.
+    void adopt(int descriptor, std::uint16_t listener);
+
+    /// Makes a connection of a connected stream socket for the caller to use, outside any handler. ENFILE at the
+    /// connection limit, ENOMEM; the descriptor is then still the caller's.
+    std::expected<Connection, std::error_code> open(int descriptor);
+
+    /// Called for each accepted descriptor before it is served here: true when the function has taken it (handed it to
+    /// another reactor).
+    void on_accept(std::function<bool(int descriptor, std::uint16_t listener)> function) {
+        hand_over_ = std::move(function);
+    }
+
+    [[nodiscard]] Reactor& reactor() const noexcept { return *reactor_; }
+    [[nodiscard]] const NetworkOptions& options() const noexcept { return options_; }
+    /// Connections now. Any thread.
+    [[nodiscard]] const NetworkCounters& counters() const noexcept { return counters_; }
+    [[nodiscard]] const SlabPool& slabs() const noexcept { return slabs_; }
+    [[nodiscard]] const BufferRing& buffers() const noexcept { return *buffers_; }
+
+    // Subsystem.
+    void before_submit() noexcept override;
+    [[nodiscard]] bool must_not_sleep() const noexcept override {
+        return !unconfirmed_.empty() || !drain_eligible_.empty();
+    }
+    void after_completions() noexcept override;
+    void drain() noexcept override;
+    [[nodiscard]] bool drained() const noexcept override;
+    void shutdown() noexcept override;
+    [[nodiscard]] bool quiescent() const noexcept override;
+
+private:
+    friend class Lease;
+    friend class ReadResult;
+    friend class Connection;
+    friend class ReadHalf;
+    friend class WriteHalf;
+    friend class Listener;
+    friend class detail::ReadAwaiter;
+    friend class detail::FlushAwaiter;
+    friend class detail::ConnectionHandle;
+    friend bool detail::write_connection(ConnectionState&, const std::byte*, std::size_t);
+    friend std::span<std::byte> detail::span_connection(ConnectionState&, std::size_t);
+    friend void detail::advance_connection(ConnectionState&, std::size_t);
+    friend void detail::shutdown_write_connection(ConnectionState&);
+    friend void detail::release_connection(ConnectionState&) noexcept;
+    friend struct FlushWait;
+    friend struct ReadWait;
+    friend detail::ReadAwaiter detail::read_connection(ConnectionState&);
+
+    FlushWait& take_flush_wait();
+    void give_back_flush_wait(FlushWait& wait) noexcept;
+    ReadWait& take_read_wait();
+    void give_back_read_wait(ReadWait& wait) noexcept;
+    [[nodiscard]] CancelScope* scope_of(const Environment* environment) const noexcept;
+    static constexpr std::uint32_t states_per_chunk = 64;
+    static constexpr std::uint32_t no_state = 0xffff'ffff;
+
+    // Slots.
+    ConnectionState* take_state() noexcept;
+    void free_state(ConnectionState& state) noexcept;
+    void settle(ConnectionState& state) noexcept;
+    [[nodiscard]] ConnectionState* find(Tag tag) noexcept;
+    [[nodiscard]] static std::uint64_t tag_of(std::uint8_t kind, const ConnectionState& state) noexcept {
+        return Tag{kind, state.generation, state.index}.encode();
+    }
+    ConnectionState* adopt_state(int descriptor, std::uint16_t listener) noexcept;
+    void serve(int descriptor, std::uint16_t listener) noexcept;
+    void serve_waiting() noexcept;
+
+    // Receiving.
+    static void on_receive(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    void receive_ended(ConnectionState& state, int result) noexcept;
+    void arm_receive(ConnectionState& state) noexcept;
+    bool arm_private_receive(ConnectionState& state) noexcept;
+    void cancel_receive(ConnectionState& state) noexcept;
+    void end_read(ConnectionState& state, EndReason reason, int error) noexcept;
+    void wake_reader(ConnectionState& state) noexcept;
+    void wake_reader_later(ConnectionState& state) noexcept;
+    void park_reader(ConnectionState& state) noexcept;
+    LeaseNode* take_node() noexcept;
+    void give_back(LeaseNode& node) noexcept;
+    void append(ConnectionState& state, LeaseNode& node) noexcept;
+    void drop_received(ConnectionState& state) noexcept;
+    void carry(LeaseNode* first, std::uint32_t consumed) noexcept;
+    LeaseNode* gather(LeaseNode* first, std::uint32_t total) noexcept;
+    LeaseNode* heap_node(ConnectionState& state, std::uint32_t bytes) noexcept;
+    void serve_starved() noexcept;
+
+    // Sending.
+    static void on_send(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    WriteSlab* take_slab(std::uint32_t bytes) noexcept;
+    void give_back_slab(WriteSlab* slab) noexcept;
+    std::byte* room(ConnectionState& state, std::size_t bytes) noexcept;
+    void request_send(ConnectionState& state) noexcept;
+    void build_send(ConnectionState& state) noexcept;
+    void send_rest(ConnectionState& state) noexcept;
+    void send_done(ConnectionState& state) noexcept;
+    void fail_write(ConnectionState& state, int error) noexcept;
+    void finish_waiters(WriteSlab& slab, int error) noexcept;
+
+    // Closing.
+    static void on_close(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    void begin_close(ConnectionState& state) noexcept;
+    void progress_close(ConnectionState& state) noexcept;
+    void submit_close(ConnectionState& state) noexcept;
+    [[nodiscard]] bool may_close_at_once(const ConnectionState& state) const noexcept;
+    void abort_state(ConnectionState& state, int error) noexcept;
+    void end_idle() noexcept;
+    [[nodiscard]] static bool idle(const ConnectionState& state) noexcept;
+
+    // Time.
+    static void on_timer(void* owner, Timer& timer) noexcept;
+    void check_timer(ConnectionState& state) noexcept;
+    [[nodiscard]] std::uint32_t ticks_now() const noexcept {
+        return static_cast<std::uint32_t>(reactor_->now_ns() >> tick_shift);
+    }
+    [[nodiscard]] std::uint64_t due_of(std::uint32_t since, std::chrono::milliseconds timeout) const noexcept;
+    static constexpr unsigned tick_shift = 20;  // a tick is 1.05 ms: a stamp costs no division and four bytes
+
+    Reactor* reactor_;
+    NetworkOptions options_;
+    std::uint8_t receive_kind_ = 0;
+    std::uint8_t send_kind_ = 0;
+    std::uint8_t close_kind_ = 0;
+    std::uint8_t accept_kind_ = 0;
+    bool draining_ = false;
+    bool shutting_down_ = false;
+    std::unique_ptr<BufferRing> buffers_;
+    SlabPool slabs_;
+    std::vector<ConnectionState*> send_list_;
+    std::vector<ConnectionState*> building_;
+    std::vector<ConnectionState*> unconfirmed_;
+    std::vector<ConnectionState*> starved_;
+    std::vector<ConnectionState*> drain_parked_;  // idle while draining: ended when the kernel has been asked once more
+    std::vector<ConnectionState*> drain_eligible_;
+    std::vector<std::unique_ptr<ConnectionState[]>> states_;
+    std::uint32_t free_states_ = no_state;
+    std::uint32_t live_states_ = 0;
+    std::vector<std::unique_ptr<LeaseNode[]>> node_chunks_;
+    LeaseNode* free_nodes_ = nullptr;
+    std::vector<std::unique_ptr<FlushWait>> flush_wait_memory_;
+    FlushWait* free_flush_waits_ = nullptr;
+    std::vector<std::unique_ptr<ReadWait>> read_wait_memory_;
+    ReadWait* free_read_waits_ = nullptr;
+    std::vector<std::unique_ptr<Listener>> listeners_;
+    struct Waiting {
+        int descriptor;
+        std::uint16_t listener;
+    };
+    std::vector<Waiting> waiting_;  // accepted beyond the connection limit
+    std::uint8_t timer_route_ = 0;
+    std::uint8_t listener_timer_route_ = 0;
+    std::function<bool(int, std::uint16_t)> hand_over_;
+    NetworkCounters counters_;
+};
+
+/// Accepts on the reactor with the default network: the short way for programs that hold their reactors by hand. Call
+/// it before `Reactor::run`, or on the reactor's thread. The socket is opened at once, so its error is known at once.
+FERRULE_EXPORT std::expected<Address, ListenError> listen(Reactor& reactor, const ListenSocketOptions& socket,
+                                                          ConnectionHandler handler, NetworkOptions options = {});
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,356 @@
+#include <ferrule/assert.hpp>
+#include <ferrule/net/connection.hpp>
+#include <ferrule/net/network.hpp>
+
+#include "net/waits.hpp"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+namespace ferrule::inline v0 {
+
+const char* to_string(EndReason reason) noexcept {
+    switch (reason) {
+        case EndReason::none:
+            return "none";
+        case EndReason::end_of_stream:
+            return "end_of_stream";
+        case EndReason::reset:
+            return "reset";
+        case EndReason::deadline:
+            return "deadline";
+        case EndReason::draining:
+            return "draining";
+        case EndReason::cancelled:
+            return "cancelled";
+        case EndReason::limit:
+            return "limit";
+        case EndReason::failed:
+            return "failed";
+    }
+    return "unknown";
+}
+
+// ---- Lease, ReadResult ----
+
+void Lease::reset() noexcept {
+    if (node_ == nullptr) return;
+    LeaseNode& node = *std::exchange(node_, nullptr);
+    node.connection->network->give_back(node);
+    length_ = 0;
+}
+
+std::size_t ReadResult::size() const noexcept {
+    std::size_t total = 0;
+    for (const LeaseNode* node = first_; node != nullptr; node = node->next) total += node->length;
+    return total;
+}
+
+Slice ReadResult::contiguous() noexcept {
+    if (first_ == nullptr) return {};
+    if (first_->next == nullptr) return {first_->data, first_->length};
+    LeaseNode* gathered = first_->connection->network->gather(first_, static_cast<std::uint32_t>(size()));
+    if (gathered == nullptr) return {};
+    first_ = gathered;
+    return {first_->data, first_->length};
+}
+
+Lease ReadResult::take() noexcept {
+    if (first_ == nullptr) return {};
+    LeaseNode* node = first_;
+    first_ = node->next;
+    node->next = nullptr;
+    return Lease{node};
+}
+
+void ReadResult::reset() noexcept {
+    LeaseNode* node = std::exchange(first_, nullptr);
+    if (node == nullptr) return;
+    if (partial_) [[unlikely]] {
+        partial_ = false;
+        node->connection->network->carry(node, consumed_);
+        return;
+    }
+    while (node != nullptr) {
+        LeaseNode* next = node->next;
+        node->connection->network->give_back(*node);
+        node = next;
+    }
+}
+
+// ---- waiting for bytes ----
+
+namespace detail {
+
+bool ReadAwaiter::ready(const ConnectionState& state) noexcept {
+    return state.network->reactor_->spend_inline_budget();
+}
+
+bool ReadAwaiter::suspend(std::coroutine_handle<> handle, Environment* environment) {
+    ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_);
+    Network& network = *state.network;
+    CancelScope* scope = network.scope_of(environment);
+    if (scope->cancelled()) [[unlikely]] {
+        state.end_reason = end_reason_of(scope->reason());
+        // Nothing was taken: what has come waits for the next read.
+        state_ = 0;
+        return false;
+    }
+    if (state.received_first != nullptr || state.read_ended) {
+        // It need not wait, but its budget for this pass is used up.
+        network.reactor_->mutable_counters().yields.add();
+        state.reader = handle;
+        state_ |= suspended;
+        network.wake_reader_later(state);
+        return true;
+    }
+    if (scope != network.reactor_->root_environment.scope) {
+        ReadWait& wait = network.take_read_wait();
+        wait.connection = &state;
+        static_cast<void>(scope->add(wait.cancel_node));
+        state.read_wait = &wait;
+    }
+    state.reader = handle;
+    state_ |= suspended;
+    network.park_reader(state);
+    return true;
+}
+
+ReadResult ReadAwaiter::await_resume() noexcept {
+    if (state_ == 0) return {};
+    ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_ & ~suspended);
+    state_ = 0;
+    state.reader = nullptr;
+    state.reader_queued = false;
+    if (state.read_wait != nullptr) [[unlikely]] {
+        state.network->give_back_read_wait(*std::exchange(state.read_wait, nullptr));
+    }
+    LeaseNode* first = state.received_first;
+    if (first == nullptr) return {};
+    state.received_first = state.received_last = nullptr;
+    if (LeaseNode* carried = std::exchange(state.carry, nullptr); carried != nullptr) {
+        LeaseNode* last = carried;
+        while (last->next != nullptr) last = last->next;
+        last->next = first;
+        first = carried;
+    }
+    return ReadResult{first};
+}
+
+void ReadAwaiter::detach() noexcept {
+    ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_ & ~suspended);
+    if (state.reader_queued) state.network->reactor_->forget(state.reader);
+    state.reader = nullptr;
+    state.reader_queued = false;
+    if (state.read_wait != nullptr) state.network->give_back_read_wait(*std::exchange(state.read_wait, nullptr));
+}
+
+}  // namespace detail
+
+void ReadWait::on_cancel(CancelNode& node, CancelReason reason) noexcept {
+    ConnectionState& state = *of(node).connection;
+    if (state.reader_queued) return;
+    state.end_reason = end_reason_of(reason);
+    state.network->wake_reader_later(state);
+}
+
+// ---- waiting for a flush ----
+
+namespace detail {
+
+bool FlushAwaiter::suspend(std::coroutine_handle<> handle, Environment* environment) {
+    ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_);
+    Network& network = *state.network;
+    FlushWait& wait = network.take_flush_wait();
+    wait.connection = &state;
+    wait.waiter = handle;
+    wait.error = 0;
+    wait.next = nullptr;
+    wait.stage = FlushWait::Stage::waiting;
+    pointer_ = reinterpret_cast<std::uintptr_t>(&wait) | suspended;
+    if (state.staged != nullptr) {
+        wait.slab = state.staged;
+        state.staged->flushed = true;
+        network.request_send(state);
+    } else {
+        wait.slab = state.sending;
+    }
+    CancelScope* scope = network.scope_of(environment);
+    if (scope != network.reactor_->root_environment.scope && !scope->add(wait.cancel_node)) {
+        wait.error = ECANCELED;
+        wait.slab = nullptr;
+        wait.stage = FlushWait::Stage::done;
+        return false;
+    }
+    FlushWait** link = &wait.slab->waiters;
+    while (*link != nullptr) link = &(*link)->next;
+    *link = &wait;
+    return true;
+}
+
+std::expected<void, std::error_code> FlushAwaiter::await_resume() noexcept {
+    int error = 0;
+    if ((pointer_ & suspended) != 0) {
+        FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~suspended);
+        error = wait.error;
+        wait.connection->network->give_back_flush_wait(wait);
+    } else {
+        const ConnectionState& state = *reinterpret_cast<const ConnectionState*>(pointer_);
+        if (state.write_failed) error = state.error != 0 ? state.error : EPIPE;
+    }
+    pointer_ = 0;
+    if (error != 0) [[unlikely]]
+        return std::unexpected(std::error_code(error, std::system_category()));
+    return {};
+}
+
+void FlushAwaiter::detach() noexcept {
+    FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~suspended);
+    if (wait.stage == FlushWait::Stage::queued) wait.connection->network->reactor_->forget(wait.waiter);
+    if (wait.slab != nullptr) {
+        FlushWait** link = &wait.slab->waiters;
+        while (*link != &wait) link = &(*link)->next;
+        *link = wait.next;
+    }
+    wait.connection->network->give_back_flush_wait(wait);
+}
+
+}  // namespace detail
+
+void FlushWait::on_cancel(CancelNode& node, CancelReason) noexcept {
+    FlushWait& wait = of(node);
+    FlushWait** link = &wait.slab->waiters;
+    while (*link != &wait) link = &(*link)->next;
+    *link = wait.next;
+    wait.slab = nullptr;
+    wait.error = ECANCELED;
+    wait.stage = FlushWait::Stage::queued;
+    wait.connection->network->reactor().resume_later(wait.waiter);
+}
+
+// ---- handles ----
+
+namespace detail {
+
+ConnectionHandle::ConnectionHandle(ConnectionState* state) noexcept : state_(state), generation_(state->generation) {
+    ++state->handles;
+}
+
+void ConnectionHandle::misuse() const {
+    throw std::logic_error(state_ == nullptr ? "use of a connection that was moved from or closed"
+                                             : "use of a connection that has ended");
+}
+
+std::error_code ConnectionHandle::error() const {
+    return {state().error, std::system_category()};
+}
+
+bool ConnectionHandle::draining() const {
+    return state().network->draining_;
+}
+
+std::expected<Address, std::error_code> ConnectionHandle::peer_address() const {
+    return ferrule::peer_address(reactor().kernel(), state().descriptor);
+}
+
+std::expected<Address, std::error_code> ConnectionHandle::local_address() const {
+    return ferrule::local_address(reactor().kernel(), state().descriptor);
+}
+
+Reactor& ConnectionHandle::reactor() const {
+    return *state().network->reactor_;
+}
+
+void ConnectionHandle::abort() {
+    ConnectionState& ended = state();
+    state_ = nullptr;
+    ended.network->abort_state(ended, ECONNABORTED);
+    release_connection(ended);
+}
+
+ReadAwaiter read_connection(ConnectionState& state) {
+    if (state.reader) [[unlikely]]
+        throw std::logic_error("a second reader of a connection: one reads at a time");
+    if (Host::current() != state.network->reactor_) [[unlikely]] {
+        throw std::logic_error("a connection is used on a thread that is not its reactor's");
+    }
+    return ReadAwaiter{&state};
+}
+
+bool write_connection(ConnectionState& state, const std::byte* data, std::size_t size) {
+    if (size == 0) return !state.write_failed && !state.fin_wanted;
+    WriteSlab* slab = state.staged;
+    if (slab != nullptr && slab->capacity - slab->size >= size) [[likely]] {
+        std::memcpy(slab->data() + slab->size, data, size);
+        slab->size += static_cast<std::uint32_t>(size);
+        return true;
+    }
+    std::byte* room = state.network->room(state, size);
+    if (room == nullptr) return false;
+    std::memcpy(room, data, size);
+    state.staged->size += static_cast<std::uint32_t>(size);
+    return true;
+}
+
+std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum) {
+    std::byte* room = state.network->room(state, minimum == 0 ? 1 : minimum);
+    if (room == nullptr) return {};
+    return {room, state.staged->capacity - state.staged->size};
+}
+
+void advance_connection(ConnectionState& state, std::size_t bytes) {
+    if (bytes == 0) return;
+    if (state.staged == nullptr || bytes > state.staged->capacity - state.staged->size) {
+        throw std::logic_error("advance past the end of the span that was handed out");
+    }
+    state.staged->size += static_cast<std::uint32_t>(bytes);
+}
+
+void shutdown_write_connection(ConnectionState& state) {
+    if (state.fin_wanted) return;
+    state.fin_wanted = true;
+    if (state.staged != nullptr) state.staged->flushed = true;
+    state.network->request_send(state);
+}
+
+std::size_t unsent_connection(const ConnectionState& state) noexcept {
+    std::size_t unsent = 0;
+    if (state.staged != nullptr) unsent += state.staged->size;
+    if (state.sending != nullptr) unsent += state.sending->size - state.sending->sent;
+    return unsent;
+}
+
+void release_connection(ConnectionState& state) noexcept {
+    FERRULE_ASSERT(state.handles > 0);
+    if (--state.handles == 0) state.network->begin_close(state);
+}
+
+}  // namespace detail
+
+void Connection::close() noexcept {
+    if (ConnectionState* ended = std::exchange(state_, nullptr)) detail::release_connection(*ended);
+}
+
+std::pair<ReadHalf, WriteHalf> Connection::split() && {
+    ConnectionState& shared = state();
+    state_ = nullptr;
+    std::pair<ReadHalf, WriteHalf> halves{ReadHalf{&shared}, WriteHalf{&shared}};
+    --shared.handles;
+    return halves;
+}
+
+void ReadHalf::release() noexcept {
+    detail::release_connection(*std::exchange(state_, nullptr));
+}
+
+void WriteHalf::release() noexcept {
+    ConnectionState& ended = *std::exchange(state_, nullptr);
+    if (ended.handles > 1) detail::shutdown_write_connection(ended);
+    detail::release_connection(ended);
+}
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,129 @@
+#include <ferrule/ring/prepare.hpp>
+
+#include "net/listener.hpp"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace ferrule::inline v0 {
+
+namespace {
+/// Long enough not to spin on a shortage, short enough not to be felt: a closed connection ends it earlier.
+constexpr std::uint64_t back_off_ns = 100'000'000;
+}  // namespace
+
+Listener::Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler)
+    : network_(&network), handler_(std::move(handler)), descriptor_(descriptor), number_(number) {
+    route = network.listener_timer_route_;
+}
+
+Listener::~Listener() {
+    network_->reactor_->timers().disarm(*this);
+    close_socket();
+}
+
+Listener& Listener::of(Timer& timer) noexcept {
+    return static_cast<Listener&>(timer);
+}
+
+void Listener::resume() noexcept {
+    paused_ = false;
+    if (Timer::armed()) network_->reactor_->timers().disarm(*this);
+    if (stage_ == Stage::accepting && !accept_armed_ && descriptor_ >= 0) arm_accept();
+}
+
+void Listener::pause() noexcept {
+    if (paused_ || stage_ != Stage::accepting) return;
+    paused_ = true;
+    if (accept_armed_) cancel();
+}
+
+void Listener::end() noexcept {
+    if (stage_ != Stage::accepting) return;
+    network_->reactor_->timers().disarm(*this);
+    if (descriptor_ < 0) return;
+    stage_ = Stage::sweeping;
+    // What has arrived is accepted while the accept is being armed, before its cancel is looked at.
+    if (!accept_armed_) arm_accept();
+    cancel();
+}
+
+void Listener::arm_accept() noexcept {
+    Reactor& reactor = *network_->reactor_;
+    abi::SubmissionEntry& entry = reactor.ring().entry();
+    prepare::accept_multishot(entry, descriptor_, nullptr, nullptr, SOCK_CLOEXEC);
+    entry.user_data = Tag{network_->accept_kind_, 0, number_}.encode();
+    accept_armed_ = true;
+    ++operations_;
+}
+
+void Listener::cancel() noexcept {
+    network_->reactor_->cancel_request(Tag{network_->accept_kind_, 0, number_}.encode());
+}
+
+void Listener::close_socket() noexcept {
+    if (descriptor_ >= 0) network_->reactor_->kernel().close(std::exchange(descriptor_, -1));
+}
+
+void Listener::on_completion(int result, std::uint32_t flags) noexcept {
+    if ((flags & abi::completion_more) == 0) {
+        accept_armed_ = false;
+        --operations_;
+    }
+    if (result >= 0) {
+        reported_ = false;
+        network_->counters_.accepted.add();
+        if (!network_->hand_over_ || !network_->hand_over_(result, number_)) network_->serve(result, number_);
+    }
+    if (accept_armed_) return;
+    if (stage_ == Stage::sweeping) {
+        // Ended by the cancel, or on its own account: one more turn takes what came meanwhile.
+        stage_ = Stage::closing;
+        arm_accept();
+        cancel();
+        return;
+    }
+    if (stage_ == Stage::closing) {
+        close_socket();
+        return;
+    }
+    if (result < 0 && result != -ECANCELED) {
+        network_->counters_.accept_errors.add();
+        switch (-result) {
+            case ECONNABORTED:  // the peer left before it was accepted
+            case EINTR:
+            case EAGAIN:
+            case EPROTO:
+                break;
+            default:
+                back_off(-result);
+                return;
+        }
+    }
+    if (!paused_) arm_accept();
+}
+
+void Listener::back_off(int error) noexcept {
+    Reactor& reactor = *network_->reactor_;
+    network_->counters_.accept_backoffs.add();
+    if (!std::exchange(reported_, true)) {
+        std::fprintf(stderr, "ferrule: reactor %u: accept: %s; accepting waits and goes on by itself\n", reactor.id(),
+                     std::strerror(error));
+    }
+    try {
+        reactor.timers().arm(*this, reactor.now_ns() + back_off_ns);
+    } catch (const std::bad_alloc&) {
+        arm_accept();
+    }
+}
+
+void Listener::on_timer() noexcept {
+    if (stage_ == Stage::accepting && !paused_ && !accept_armed_) arm_accept();
+}
+
+}  // namespace ferrule::inline v0
