@@ -32,8 +32,6 @@ ALLOWED_STATELESS_OBJECTS = {"the_linux_kernel"}
 POINTER_BYTES = 8
 EVERYWHERE = ("include", "src", "tests", "playground", "bench", "tools")
 FORBIDDEN_NAMES = {"mgr", "ctx", "util", "utils", "helper", "helpers", "common", "impl", "misc"}
-# Tests of a property that all of an area has, rather than of one concept.
-WHOLE_AREA_TESTS = {"allocation", "cross_thread", "frame_size"}
 # The status by which CTest knows a skipped test.
 SKIPPED = 77
 
@@ -361,7 +359,7 @@ def names(tree):
         area = tree.area(path)
         if area not in FLOORS or path.parent == tree.root / "tests" or not path.stem.endswith("_test"):
             continue
-        concepts = {file.stem for file in tree.files(f"include/ferrule/{area}", f"src/{area}")} | WHOLE_AREA_TESTS
+        concepts = {header.stem for header in tree.files(f"include/ferrule/{area}", f"src/{area}")} | {area}
         stem = path.stem.removesuffix("_test")
         # connection_starvation_test.cpp is a test of the connection too.
         if not any(stem == concept or stem.startswith(concept + "_") for concept in concepts):

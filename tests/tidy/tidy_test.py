@@ -295,7 +295,6 @@ class Names(Checked):
         self.write("include/ferrule/net/socket.hpp", "")
         self.write("tests/net/socket_test.cpp", "")
         self.write("tests/net/socket_options_test.cpp", "")
-        self.write("tests/net/allocation_test.cpp", "")
         self.write("tests/net/orphan_test.cpp", "")
         self.write("tests/support/anything.hpp", "")
         self.assert_finds(tidy.names, "tests/net/orphan_test.cpp")
