@@ -1,0 +1,111 @@
+#pragma once
+
+#include <ferrule/net/network.hpp>
+#include <ferrule/reactor/reactor.hpp>
+#include <ferrule/version.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace ferrule::inline v0 {
+
+/// An option that cannot be: `ServerOptions.port: 70000 is not in 0 to 65535`. Thrown where the option is given.
+class FERRULE_EXPORT ConfigurationError : public std::invalid_argument {
+public:
+    /// `field` as the user wrote it, `reason` after the colon.
+    ConfigurationError(const std::string& field, const std::string& reason)
+        : std::invalid_argument(field + ": " + reason) {}
+};
+
+/// Something that cannot start: a port that is taken, a kernel that refuses a ring, an on_start hook that threw. The
+/// message names it.
+class FERRULE_EXPORT StartError : public std::runtime_error {
+public:
+    StartError(const std::string& message, std::error_code code) : std::runtime_error(message), code_(code) {}
+    /// The system's reason; none when it was not the system's.
+    [[nodiscard]] std::error_code code() const noexcept { return code_; }
+
+private:
+    std::error_code code_;
+};
+
+/// How connections come to the reactors.
+enum class AcceptMode : std::uint8_t {
+    /// Each reactor has a listening socket of its own on the port, and the kernel chooses among them by the
+    /// connection's addresses. Unix
+    /// sockets and inherited descriptors cannot be shared so: they are handed over round robin.
+    per_reactor,
+    /// The first reactor accepts and hands over, to each in turn.
+    hand_over_round_robin,
+    /// The first reactor accepts and hands over to the one that has the fewest connections.
+    hand_over_least_loaded,
+};
+
+/// A port that a server listens on.
+struct PortOptions {
+    /// An address as Address::parse reads it: `127.0.0.1`, `::1`, `localhost`, `unix:/run/server.socket`. Nothing:
+    /// every address of the machine, IPv6 and IPv4; 0.0.0.0 where there is no IPv6.
+    std::string host;
+    /// TCP port; 0: the system chooses one. Not used for Unix sockets.
+    std::int32_t port = 8080;
+    /// See ListenSocketOptions::backlog.
+    std::int32_t backlog = 4096;
+    /// See ListenSocketOptions::dual_stack.
+    bool dual_stack = true;
+    /// See ListenSocketOptions::defer_accept.
+    bool defer_accept = false;
+    /// See ListenSocketOptions::defer_accept_seconds.
+    std::uint32_t defer_accept_seconds = 1;
+    /// See ListenSocketOptions::take_over.
+    bool take_over = false;
+    /// See ListenSocketOptions::unix_mode.
+    std::uint32_t unix_mode = 0;
+    /// A socket that listens already (inherited from a parent, or from systemd). From Server::listen on it belongs to
+    /// the server; the fields above are not used. -1: none.
+    std::int32_t descriptor = -1;
+    /// How its connections come to the reactors.
+    AcceptMode accept_mode = AcceptMode::per_reactor;
+};
+
+/// How a server is set up. Each field has a sane default; one that cannot be is refused by Server's constructor with an
+/// error that names it. Those of the first port are for the handler of Server::on_connection; more ports come with
+/// Server::listen.
+struct ServerOptions {
+    /// The first port: see PortOptions, field by field.
+    std::string host;
+    std::int32_t port = 8080;
+    /// Threads, each with a ring of its own; 0: one for each CPU that the calling thread may use. At most 1024.
+    std::uint32_t reactors = 0;
+    /// Binds each reactor's thread to a CPU, in the order of the CPUs that the calling thread may use.
+    bool pin_reactors = false;
+    std::int32_t backlog = 4096;
+    bool dual_stack = true;
+    bool defer_accept = false;
+    std::uint32_t defer_accept_seconds = 1;
+    bool take_over = false;
+    std::uint32_t unix_mode = 0;
+    AcceptMode accept_mode = AcceptMode::per_reactor;
+
+    /// How long connections may take to end when the server is stopped; then the rest is cancelled. 0: they are
+    /// cancelled at once.
+    std::chrono::milliseconds drain_timeout{10'000};
+    /// Server::run takes SIGTERM and SIGINT, as Server::stop, and gives them back at its end. At most one server of a
+    /// process should.
+    bool handle_signals = true;
+
+    /// Every reactor's ring, mailbox, budget and spin.
+    ReactorOptions reactor;
+    /// Every reactor's connections: their limit, buffers, memory and timeouts.
+    NetworkOptions network;
+};
+
+/// Throws ConfigurationError for the first field that cannot be. Server's constructor does this.
+FERRULE_EXPORT void validate(const ServerOptions& options);
+
+/// As above, for a port; Server::listen does this.
+FERRULE_EXPORT void validate(const PortOptions& options);
+
+}  // namespace ferrule::inline v0

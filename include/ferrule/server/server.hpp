@@ -1,0 +1,104 @@
+#pragma once
+
+#include <ferrule/net/address.hpp>
+#include <ferrule/net/connection.hpp>
+#include <ferrule/net/network.hpp>
+#include <ferrule/reactor/reactor.hpp>
+#include <ferrule/ring/kernel.hpp>
+#include <ferrule/server/options.hpp>
+#include <ferrule/version.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace ferrule::inline v0 {
+
+/// What a server has counted: the sums over its reactors, each from a moment of its own.
+struct ServerCounters {
+    std::uint64_t reactors = 0;        ///< that run now
+    std::uint64_t connections = 0;     ///< open now
+    std::uint64_t accepted = 0;        ///< taken from listeners
+    std::uint64_t handed_over = 0;     ///< accepted by one reactor and served by another
+    std::uint64_t closed = 0;          ///< ended
+    std::uint64_t bytes_received = 0;  ///< delivered to connections
+    std::uint64_t bytes_sent = 0;      ///< taken by the kernel
+    std::uint64_t accept_errors = 0;   ///< accepts that failed
+    std::uint64_t timeouts = 0;        ///< connections that a timeout ended
+    std::uint64_t resets = 0;          ///< connections that their peer reset
+    std::uint64_t faults = 0;          ///< exceptions that left a handler, and reactors that failed
+};
+
+/// Many reactors behind one or more ports: a thread and a ring for each, and nothing shared between them. A thin
+/// convenience over what a program can do by hand with Reactor, Network and its own threads.
+///
+///     ferrule::Server server{{.port = 8080}};
+///     server.on_connection(echo);
+///     return server.run();
+///
+/// Members are for the thread that calls `run`, before it does, unless they say otherwise.
+class FERRULE_EXPORT Server {
+public:
+    /// Throws ConfigurationError, which names the field, when an option cannot be.
+    explicit Server(ServerOptions options = {}, Kernel& kernel = linux_kernel());
+    ~Server();
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+
+    /// Serves the connections of the first port, ServerOptions::host and ServerOptions::port. The handler is called on
+    /// the reactor of each connection, so on several threads at once. Once: std::logic_error the second time.
+    void on_connection(ConnectionHandler handler);
+
+    /// Listens on one more port, with a handler of its own. A server with ports of this kind only does not listen on
+    /// the first. Throws ConfigurationError, which names the field.
+    void listen(PortOptions port, ConnectionHandler handler);
+
+    /// Called on each reactor's thread before it accepts: the place to open clients that ride its ring. What it throws
+    /// ends `run` with a StartError. Several are called in order.
+    void on_start(std::function<void(Reactor&)> function);
+
+    /// Called for each exception that leaves a handler, on its reactor's thread, and so on several at once; also with
+    /// the reason when a whole reactor has failed. The default writes a line to standard error.
+    void on_fault(std::function<void(Reactor&, std::exception_ptr)> function);
+
+    /// Called on the thread of `run` when every reactor has started and connections are served: the moment to say that
+    /// the server is up. What it throws ends `run`, which throws it again.
+    void on_listening(std::function<void()> function);
+
+    /// Opens the ports, starts the reactors and serves until `stop`, or until SIGTERM or SIGINT
+    /// (ServerOptions::handle_signals); then drains: no new connections, those that wait for a request end, the others
+    /// may finish theirs, and at ServerOptions::drain_timeout what is left is cancelled. A second stop, or signal,
+    /// cancels it at once. Returns 0 when all threads have ended and everything is closed; 1 when a reactor had failed
+    /// meanwhile, which leaves the others serving until the stop.
+    ///
+    /// Once. Throws StartError when something cannot start, with everything closed again, and std::logic_error when
+    /// there is no handler or the server ran before.
+    ///
+    /// Signals are taken by signalfd(2): they are blocked in the calling thread and in the reactors' until the end. A
+    /// program that starts threads of its own before must block SIGTERM and SIGINT in them, or they may be delivered
+    /// there.
+    int run();
+
+    /// Ends `run` as a signal does: it drains first; the second time it does not. Any thread, also before `run`, which
+    /// then returns as soon as it has started. Not from a signal handler.
+    void stop();
+
+    /// The port that the first port is bound to: known when `run` has called on_listening. Before, and for Unix
+    /// sockets, 0. Any thread.
+    [[nodiscard]] std::uint16_t port() const;
+
+    /// What the ports are bound to, in the order in which they were given: known when `run` has called on_listening.
+    /// Any thread.
+    [[nodiscard]] std::vector<Address> addresses() const;
+
+    /// The counters. Any thread, also after `run`.
+    [[nodiscard]] ServerCounters counters() const;
+
+private:
+    class Engine;
+    std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,582 @@
+#include <ferrule/assert.hpp>
+#include <ferrule/ring/error.hpp>
+#include <ferrule/ring/prepare.hpp>
+
+#include "server/engine.hpp"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/signalfd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace ferrule::inline v0 {
+namespace {
+
+// The control waits for signals and messages: it never has more than a few operations at a time.
+constexpr std::uint32_t control_entries = 8;
+// Room for the CPUs of any machine that Linux runs on: 16 x 1024.
+constexpr std::size_t cpu_sets = 16;
+
+StartError start_error(const std::string& what, std::exception_ptr failure) {
+    try {
+        std::rethrow_exception(std::move(failure));
+    } catch (const StartError& error) {
+        return error;
+    } catch (const std::system_error& error) {
+        return StartError(what + ": " + error.what(), error.code());
+    } catch (const std::exception& error) {
+        return StartError(what + ": " + error.what(), {});
+    } catch (...) {
+        return StartError(what + ": an exception of unknown type", {});
+    }
+}
+
+}  // namespace
+
+// SIGTERM and SIGINT, blocked in this thread and those that it starts, and readable instead.
+class Server::Engine::Signals {
+public:
+    explicit Signals(Kernel& kernel) : kernel_(kernel) {
+        sigset_t taken;
+        sigemptyset(&taken);
+        sigaddset(&taken, SIGTERM);
+        sigaddset(&taken, SIGINT);
+        if (const int result = kernel_.block_signals(&taken, &former_); result < 0) {
+            throw StartError("block SIGTERM and SIGINT: " + system_error(-result).message(), system_error(-result));
+        }
+        descriptor_ = kernel_.signal_descriptor(&taken);
+        if (descriptor_ < 0) {
+            kernel_.restore_signals(&former_);
+            const auto code = system_error(-descriptor_);
+            throw StartError("signalfd for SIGTERM and SIGINT: " + code.message(), code);
+        }
+    }
+    Signals(const Signals&) = delete;
+    Signals& operator=(const Signals&) = delete;
+    ~Signals() {
+        // One that comes now, while everything has ended as it asks, would end the process when the mask is restored.
+        while (take()) {
+        }
+        kernel_.close(descriptor_);
+        kernel_.restore_signals(&former_);
+    }
+
+    int descriptor() const noexcept { return descriptor_; }
+
+    // One signal; false when there is none.
+    bool take() noexcept {
+        signalfd_siginfo signal;
+        return kernel_.read(descriptor_, &signal, sizeof signal) > 0;
+    }
+
+private:
+    Kernel& kernel_;
+    sigset_t former_;
+    int descriptor_ = -1;
+};
+
+// An accepted connection on its way to another reactor; closed if it never arrives.
+class Server::Engine::HandedOver {
+public:
+    HandedOver(Kernel& kernel, int descriptor) noexcept : kernel_(kernel), descriptor_(descriptor) {}
+    HandedOver(const HandedOver&) = delete;
+    HandedOver& operator=(const HandedOver&) = delete;
+    ~HandedOver() {
+        if (descriptor_ >= 0) kernel_.close(descriptor_);
+    }
+    int release() noexcept { return std::exchange(descriptor_, -1); }
+
+private:
+    Kernel& kernel_;
+    int descriptor_;
+};
+
+Server::Engine::Engine(ServerOptions options, Kernel& kernel) : options_(std::move(options)), kernel_(kernel) {}
+
+Server::Engine::~Engine() {
+    // Inherited ones that no run has taken.
+    for (const Port& port : ports_) {
+        if (port.options.descriptor >= 0) kernel_.close(port.options.descriptor);
+    }
+}
+
+void Server::Engine::add_first_port(ConnectionHandler handler) {
+    if (first_port_)
+        throw std::logic_error(
+            "Server::on_connection: there is a handler already; more ports come with Server::listen");
+    PortOptions options;
+    options.host = options_.host;
+    options.port = options_.port;
+    options.backlog = options_.backlog;
+    options.dual_stack = options_.dual_stack;
+    options.defer_accept = options_.defer_accept;
+    options.defer_accept_seconds = options_.defer_accept_seconds;
+    options.take_over = options_.take_over;
+    options.unix_mode = options_.unix_mode;
+    options.accept_mode = options_.accept_mode;
+    if (!handler) throw ConfigurationError("Server::on_connection", "the handler is empty");
+    ports_.insert(ports_.begin(), Port{std::move(options), std::move(handler)});
+    first_port_ = true;
+}
+
+void Server::Engine::add_port(PortOptions options, ConnectionHandler handler) {
+    if (!handler) throw ConfigurationError("Server::listen", "the handler is empty");
+    ports_.push_back(Port{std::move(options), std::move(handler)});
+}
+
+// ---- from other threads ----
+
+void Server::Engine::stop() {
+    const std::lock_guard lock(mutex_);
+    ++stops_asked_;
+    if (control_ != nullptr) control_->post([this] { begin_stop(); });
+}
+
+std::uint16_t Server::Engine::port() const {
+    const std::lock_guard lock(mutex_);
+    return addresses_.empty() ? std::uint16_t{0} : addresses_.front().port();
+}
+
+std::vector<Address> Server::Engine::addresses() const {
+    const std::lock_guard lock(mutex_);
+    return addresses_;
+}
+
+ServerCounters Server::Engine::counters() const {
+    const std::lock_guard lock(mutex_);
+    if (members_.empty()) return final_counters_;
+    ServerCounters sum;
+    for (const auto& member : members_) {
+        if (member->reactor == nullptr) continue;
+        sum.faults += member->reactor->counters().faults.value();
+        sum.handed_over += member->handed_over.value();
+        const Network* network = member->network.load(std::memory_order_acquire);
+        if (network == nullptr) continue;
+        const NetworkCounters& counted = network->counters();
+        if (member->running.load(std::memory_order_relaxed)) ++sum.reactors;
+        sum.connections += counted.connections.value();
+        sum.accepted += counted.accepted.value();
+        sum.closed += counted.closed.value();
+        sum.bytes_received += counted.bytes_received.value();
+        sum.bytes_sent += counted.bytes_sent.value();
+        sum.accept_errors += counted.accept_errors.value();
+        sum.timeouts += counted.timeouts.value();
+        sum.resets += counted.resets.value();
+    }
+    return sum;
+}
+
+// ---- starting ----
+
+int Server::Engine::run() {
+    if (ran_) throw std::logic_error("Server::run: it ran before");
+    if (ports_.empty()) throw std::logic_error("Server::run: there is no handler; call on_connection or listen first");
+    ran_ = true;
+    try {
+        make_reactors();
+        open_ports();
+        serve();
+    } catch (...) {
+        clean_up();
+        throw;
+    }
+    clean_up();
+    if (failure_) std::rethrow_exception(failure_);
+    return member_failed_ ? 1 : 0;
+}
+
+std::vector<int> Server::Engine::allowed_cpus() {
+    std::array<cpu_set_t, cpu_sets> allowed{};
+    if (const int result = kernel_.affinity(allowed.data(), sizeof allowed); result < 0) {
+        throw StartError("sched_getaffinity: " + system_error(-result).message(), system_error(-result));
+    }
+    std::vector<int> cpus;
+    for (int cpu = 0; cpu < CPU_SETSIZE * static_cast<int>(cpu_sets); ++cpu) {
+        if (CPU_ISSET_S(static_cast<std::size_t>(cpu), sizeof allowed, allowed.data())) cpus.push_back(cpu);
+    }
+    if (cpus.empty()) cpus.push_back(0);
+    return cpus;
+}
+
+void Server::Engine::make_reactors() {
+    const std::vector<int> cpus = allowed_cpus();
+    const std::size_t count = options_.reactors != 0 ? options_.reactors : cpus.size();
+    std::vector<std::unique_ptr<Member>> members;
+    for (std::size_t index = 0; index < count; ++index) {
+        auto member = std::make_unique<Member>();
+        member->sockets.resize(ports_.size());
+        member->given.resize(count);
+        ReactorOptions options = options_.reactor;
+        if (options_.pin_reactors) options.cpu = cpus[index % cpus.size()];
+        try {
+            member->reactor = std::make_unique<Reactor>(static_cast<std::uint32_t>(index), options, kernel_);
+        } catch (...) {
+            throw start_error("reactor " + std::to_string(index), std::current_exception());
+        }
+        if (fault_hook) member->reactor->on_fault(fault_hook);
+        member->reactor->on_start([this, index](Reactor&) { start_member(index); });
+        members.push_back(std::move(member));
+    }
+    const std::lock_guard lock(mutex_);
+    members_ = std::move(members);
+}
+
+void Server::Engine::open_ports() {
+    for (std::size_t index = 0; index < ports_.size(); ++index) {
+        Socket& first = members_.front()->sockets[index];
+        if (ports_[index].options.descriptor >= 0) {
+            first.descriptor = std::exchange(ports_[index].options.descriptor, -1);
+            check_inherited(first.descriptor);
+            add_address(first.descriptor);
+        } else {
+            open_port(index, first);
+        }
+    }
+}
+
+void Server::Engine::check_inherited(int descriptor) {
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    const int result = kernel_.get_option(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+    if (result >= 0 && listens != 0) return;
+    const auto code = system_error(result < 0 ? -result : EINVAL);
+    throw StartError("accept on descriptor " + std::to_string(descriptor) + ": it is not a listening socket", code);
+}
+
+Address Server::Engine::add_address(int descriptor) {
+    const auto address = local_address(kernel_, descriptor);
+    if (!address) throw StartError("getsockname of a listening socket: " + address.error().message(), address.error());
+    const std::lock_guard lock(mutex_);
+    addresses_.push_back(*address);
+    return *address;
+}
+
+void Server::Engine::open_port(std::size_t index, Socket& first) {
+    Port& port = ports_[index];
+    ListenSocketOptions socket;
+    socket.backlog = port.options.backlog;
+    socket.dual_stack = port.options.dual_stack;
+    socket.defer_accept = port.options.defer_accept;
+    socket.defer_accept_seconds = port.options.defer_accept_seconds;
+    socket.take_over = port.options.take_over;
+    socket.unix_mode = port.options.unix_mode;
+    first.descriptor = open_first_socket(port, socket);
+    if (socket.address.unix_path()) port.file = socket.address;
+    // A port that the system has chosen is known now, and the other reactors join it.
+    socket.address = add_address(first.descriptor);
+    if (socket.address.family() == AddressFamily::unix_domain || port.options.accept_mode != AcceptMode::per_reactor)
+        return;
+    port.shared = true;
+    for (std::size_t other = 1; other < members_.size(); ++other) {
+        const auto opened = open_listen_socket(kernel_, socket);
+        if (!opened) throw StartError(opened.error().message, opened.error().code);
+        members_[other]->sockets[index].descriptor = *opened;
+    }
+}
+
+int Server::Engine::open_first_socket(const Port& port, ListenSocketOptions& socket) {
+    const auto number = static_cast<std::uint16_t>(port.options.port);
+    const auto open = [&]() -> std::expected<int, ListenError> {
+        if (const auto free = check_port_is_free(kernel_, socket); !free) return std::unexpected(free.error());
+        return open_listen_socket(kernel_, socket);
+    };
+    socket.address = Address::parse(port.options.host, number, kernel_).value();
+    auto opened = open();
+    const bool no_ipv6 = !opened && (opened.error().code == std::errc::address_family_not_supported ||
+                                     opened.error().code == std::errc::address_not_available);
+    if (no_ipv6 && port.options.host.empty()) {
+        socket.address = Address::any_ipv4(number);
+        opened = open();
+    }
+    if (!opened) throw StartError(opened.error().message, opened.error().code);
+    return *opened;
+}
+
+void Server::Engine::serve() {
+    ReactorOptions control_options;
+    control_options.submission_entries = control_entries;
+    std::unique_ptr<Reactor> control;
+    try {
+        control = std::make_unique<Reactor>(static_cast<std::uint32_t>(members_.size()), control_options, kernel_);
+    } catch (...) {
+        throw start_error("the server's own ring", std::current_exception());
+    }
+    if (options_.handle_signals) signals_ = std::make_unique<Signals>(kernel_);
+    control->on_fault([this](Reactor&, std::exception_ptr failure) { fail(std::move(failure)); });
+    control->on_start([this](Reactor& reactor) {
+        if (signals_ != nullptr) reactor.spawn(watch_signals());
+    });
+    {
+        const std::lock_guard lock(mutex_);
+        control_ = std::move(control);
+        for (unsigned stop = 0; stop < stops_asked_; ++stop) control_->post([this] { begin_stop(); });
+    }
+    start_threads();
+    try {
+        if (ended_ < members_.size()) control_->run();
+    } catch (...) {
+        fail(std::make_exception_ptr(start_error("the server's own reactor", std::current_exception())));
+    }
+    for (const auto& member : members_) {
+        if (member->thread != nullptr) member->thread->join();
+    }
+}
+
+void Server::Engine::start_threads() {
+    for (std::size_t index = 0; index < members_.size(); ++index) {
+        try {
+            const std::string name = "reactor-" + std::to_string(index);
+            members_[index]->thread = kernel_.start_thread(name.c_str(), [this, index] { run_member(index); });
+        } catch (...) {
+            // Those that run are stopped and report their end; the others have nothing to end.
+            for (std::size_t missing = index; missing < members_.size(); ++missing) {
+                members_[missing]->ended = true;
+                ++ended_;
+            }
+            fail(std::make_exception_ptr(
+                start_error("thread of reactor " + std::to_string(index), std::current_exception())));
+            return;
+        }
+    }
+}
+
+// ---- on the reactors' threads ----
+
+void Server::Engine::run_member(std::size_t index) noexcept {
+    Member& member = *members_[index];
+    std::exception_ptr failure;
+    try {
+        member.reactor->run();
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    member.running.store(false, std::memory_order_relaxed);
+    if (failure) leave_selection(member);
+    if (failure && member.serving) member.reactor->fault(failure);
+    control_->post([this, index, failure] { member_ended(index, failure); });
+}
+
+void Server::Engine::start_member(std::size_t index) {
+    Member& member = *members_[index];
+    Reactor& reactor = *member.reactor;
+    Network& network = reactor.add_service<Network>(reactor, options_.network);
+    member.network.store(&network, std::memory_order_release);
+    if (members_.size() > 1) {
+        network.on_accept(
+            [this, index](int descriptor, std::uint16_t listener) { return hand_over(index, descriptor, listener); });
+    }
+    for (const auto& hook : start_hooks) hook(reactor);
+    for (std::size_t port = 0; port < ports_.size(); ++port) {
+        Socket& socket = member.sockets[port];
+        if (socket.descriptor < 0) {
+            member.listeners.push_back(network.add_handler(ports_[port].handler));
+            continue;
+        }
+        socket.given = true;
+        member.listeners.push_back(network.listen(socket.descriptor, ports_[port].handler));
+    }
+    member.serving = true;
+    control_->post([this, index] { member_started(index); });
+}
+
+// A reactor that fails in the middle of its work cannot close its sockets in order. As long as they listen, the kernel
+// chooses them for its share of the connections, which nobody would serve.
+void Server::Engine::leave_selection(const Member& member) noexcept {
+    for (const Socket& socket : member.sockets) {
+        if (!socket.given) continue;
+        int listens = 0;
+        socklen_t size = sizeof listens;
+        if (kernel_.get_option(socket.descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || listens == 0)
+            continue;
+        kernel_.shutdown(socket.descriptor, SHUT_RDWR);
+    }
+}
+
+// ---- handing connections over ----
+
+bool Server::Engine::hand_over(std::size_t from, int descriptor, std::uint16_t listener) {
+    Member& giver = *members_[from];
+    if (!giver.hands_over) return false;
+    const auto found = std::find(giver.listeners.begin(), giver.listeners.end(), listener);
+    if (found == giver.listeners.end()) return false;  // not a port of the server: an on_start hook listens there
+    const auto port = static_cast<std::size_t>(found - giver.listeners.begin());
+    const std::size_t to = choose_member(giver, from, ports_[port]);
+    if (to == from) return false;
+    Member& taker = *members_[to];
+    const auto on_its_way = std::make_shared<HandedOver>(kernel_, descriptor);
+    const bool sent = taker.reactor->post([&taker, port, on_its_way] {
+        taker.arrived.add();
+        taker.network.load(std::memory_order_relaxed)->adopt(on_its_way->release(), taker.listeners[port]);
+    });
+    if (!sent) {
+        on_its_way->release();
+        return false;
+    }
+    ++giver.given[to];
+    giver.handed_over.add();
+    return true;
+}
+
+std::size_t Server::Engine::choose_member(Member& giver, std::size_t from, const Port& port) {
+    if (port.shared) return has_room(giver, from) ? from : least_loaded(giver, from);
+    if (port.options.accept_mode == AcceptMode::hand_over_least_loaded) return least_loaded(giver, from);
+    for (std::size_t turn = 0; turn < members_.size(); ++turn) {
+        const std::size_t candidate = giver.next++ % members_.size();
+        if (has_room(giver, candidate)) return candidate;
+    }
+    return from;
+}
+
+std::size_t Server::Engine::least_loaded(const Member& giver, std::size_t otherwise) const {
+    std::size_t best = otherwise;
+    std::uint64_t best_load = options_.network.connection_limit;
+    for (std::size_t candidate = 0; candidate < members_.size(); ++candidate) {
+        if (!has_room(giver, candidate)) continue;
+        const std::uint64_t candidate_load = load(giver, candidate);
+        if (candidate_load >= best_load) continue;
+        best = candidate;
+        best_load = candidate_load;
+    }
+    return best;
+}
+
+// Connections that are there, and those that the giver knows to be on their way.
+std::uint64_t Server::Engine::load(const Member& giver, std::size_t index) const {
+    const Member& member = *members_[index];
+    const Network* network = member.network.load(std::memory_order_acquire);
+    const std::uint64_t there = network != nullptr ? network->counters().connections.value() : 0;
+    const std::uint64_t arrived = member.arrived.value();
+    const std::uint64_t given = giver.given[index];
+    return there + (given > arrived ? given - arrived : 0);
+}
+
+bool Server::Engine::has_room(const Member& giver, std::size_t index) const {
+    return members_[index]->running.load(std::memory_order_relaxed) &&
+           load(giver, index) < options_.network.connection_limit;
+}
+
+// ---- on the control ----
+
+Task<> Server::Engine::watch_signals() {
+    const int descriptor = signals_->descriptor();
+    for (;;) {
+        auto operation = control_->submit("wait for signals", [descriptor](abi::SubmissionEntry& entry) {
+            prepare::poll_add(entry, descriptor, POLLIN);
+        });
+        const OperationResult ended = co_await operation;
+        if (ended.result == -ECANCELED) co_return;
+        if (ended.result < 0) throw std::system_error(system_error(-ended.result), "poll for signals");
+        while (signals_->take()) begin_stop();
+    }
+}
+
+void Server::Engine::member_started(std::size_t index) {
+    members_[index]->started = true;
+    if (++started_ != members_.size() || stops_ != 0 || failure_) return;
+    try {
+        for (const auto& hook : listening_hooks) hook();
+    } catch (...) {
+        fail(std::current_exception());
+    }
+}
+
+void Server::Engine::member_ended(std::size_t index, std::exception_ptr failure) {
+    Member& member = *members_[index];
+    member.ended = true;
+    ++ended_;
+    if (failure) {
+        if (member.started) {
+            member_failed_ = true;
+        } else {
+            fail(std::make_exception_ptr(start_error("reactor " + std::to_string(index), failure)));
+        }
+    }
+    drain_when_all_are_ready();
+    if (ended_ == members_.size()) control_->stop();
+}
+
+void Server::Engine::begin_stop() {
+    if (++stops_ == 1) {
+        prepare_drain();
+    } else {
+        stop_now();
+    }
+}
+
+// A connection that is handed over to a reactor which has drained already would be lost. So all of them first cease to
+// hand over, and what is on its way is in the mailboxes before they are told to drain.
+void Server::Engine::prepare_drain() {
+    for (std::size_t index = 0; index < members_.size(); ++index) {
+        if (members_[index]->ended) continue;
+        const bool sent = members_[index]->reactor->post([this, index] {
+            members_[index]->hands_over = false;
+            control_->post([this, index] { member_ready_to_drain(index); });
+        });
+        if (!sent) members_[index]->reactor->stop();
+    }
+}
+
+void Server::Engine::member_ready_to_drain(std::size_t index) {
+    members_[index]->ready_to_drain = true;
+    drain_when_all_are_ready();
+}
+
+void Server::Engine::drain_when_all_are_ready() {
+    if (draining_ || stops_ == 0) return;
+    for (const auto& member : members_) {
+        if (!member->ready_to_drain && !member->ended) return;
+    }
+    draining_ = true;
+    for (const auto& member : members_) {
+        if (member->ended) continue;
+        Reactor& reactor = *member->reactor;
+        const auto timeout = options_.drain_timeout;
+        if (!reactor.post([&reactor, timeout] { reactor.drain(timeout); })) reactor.stop();
+    }
+}
+
+void Server::Engine::stop_now() {
+    for (const auto& member : members_) {
+        if (!member->ended) member->reactor->stop();
+    }
+}
+
+void Server::Engine::fail(std::exception_ptr failure) {
+    if (!failure_) failure_ = std::move(failure);
+    stop_now();
+}
+
+// ---- ending ----
+
+void Server::Engine::clean_up() noexcept {
+    std::vector<std::unique_ptr<Member>> members;
+    std::unique_ptr<Reactor> control;
+    {
+        const ServerCounters counted = counters();
+        const std::lock_guard lock(mutex_);
+        final_counters_ = counted;
+        final_counters_.reactors = 0;
+        members.swap(members_);
+        control.swap(control_);
+    }
+    for (const auto& member : members) {
+        member->reactor.reset();
+        for (const Socket& socket : member->sockets) {
+            if (socket.descriptor >= 0 && !socket.given) kernel_.close(socket.descriptor);
+        }
+    }
+    control.reset();
+    for (const Port& port : ports_) {
+        if (port.file) remove_stale_unix_file(kernel_, *port.file);
+    }
+    signals_.reset();
+}
+
+}  // namespace ferrule::inline v0

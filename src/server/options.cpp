@@ -1,0 +1,136 @@
+#include <ferrule/server/options.hpp>
+
+#include <bit>
+#include <concepts>
+
+namespace ferrule::inline v0 {
+namespace {
+
+constexpr std::int32_t port_max = 65535;
+constexpr std::uint32_t reactors_max = 1024;
+constexpr std::uint32_t unix_mode_max = 0777;
+// io_uring_setup(2): what IORING_SETUP_CLAMP cuts down to.
+constexpr std::uint32_t submission_entries_max = 32768;
+constexpr std::uint32_t completion_entries_max = 65536;
+// io_uring_register_buf_ring(3): buffer numbers have sixteen bits, and one bit is not for us.
+constexpr std::uint32_t receive_buffers_max = 32768;
+constexpr std::uint32_t receive_buffer_size_max = 1u << 30;
+// tcp(7) keeps the time of TCP_DEFER_ACCEPT as a number of retransmissions; longer waits than this all mean the same.
+constexpr std::uint32_t defer_accept_seconds_max = 3600;
+constexpr std::uint32_t offload_threads_max = 1024;
+constexpr std::uint32_t megabyte = 1u << 20;
+// A write slab doubles up to the limit: its size is kept in 32 bits.
+constexpr std::uint32_t write_limit_max = 1u << 30;
+// Connections keep times in ticks of 32 bits, which wrap after 52 days: half of that is told apart safely.
+constexpr std::chrono::milliseconds timeout_max = std::chrono::hours(24) * 20;
+constexpr std::chrono::microseconds spin_max = std::chrono::seconds(1);
+
+// Names the field in the error: `ServerOptions.network.receive_limit`.
+class Checker {
+public:
+    explicit Checker(std::string prefix) : prefix_(std::move(prefix)) {}
+
+    Checker inside(const char* member) const { return Checker(prefix_ + '.' + member); }
+
+    [[noreturn]] void refuse(const char* field, const std::string& reason) const {
+        throw ConfigurationError(prefix_ + '.' + field, reason);
+    }
+
+    template <std::integral Number>
+    void range(const char* field, Number value, Number least, Number most) const {
+        if (value >= least && value <= most) return;
+        refuse(field, std::to_string(value) + " is not in " + std::to_string(least) + " to " + std::to_string(most));
+    }
+
+    void at_least_one(const char* field, std::uint64_t value) const {
+        if (value == 0) refuse(field, "0 leaves nothing to work with: at least 1");
+    }
+
+    template <class Period>
+    void duration(const char* field, std::chrono::duration<std::int64_t, Period> value,
+                  std::chrono::duration<std::int64_t, Period> most) const {
+        if (value.count() >= 0 && value <= most) return;
+        refuse(field, std::to_string(value.count()) + " is not in 0 to " + std::to_string(most.count()));
+    }
+
+private:
+    std::string prefix_;
+};
+
+template <class Options>
+void check_port(const Checker& check, const Options& options) {
+    if (options.host.find('\0') != std::string::npos) check.refuse("host", "it has a zero byte inside");
+    check.range("port", options.port, 0, port_max);
+    if (const auto address = Address::parse(options.host, 0); !address) {
+        check.refuse("host", '"' + options.host +
+                                 "\" is not an address (a name must be resolved first): " + address.error().message());
+    }
+    check.range("backlog", options.backlog, 1, std::numeric_limits<std::int32_t>::max());
+    check.range("defer_accept_seconds", options.defer_accept_seconds, 1u, defer_accept_seconds_max);
+    if (options.unix_mode > unix_mode_max) check.refuse("unix_mode", "it has more than the permission bits 0777");
+    if (options.accept_mode > AcceptMode::hand_over_least_loaded) check.refuse("accept_mode", "not one of AcceptMode");
+}
+
+void check_reactor(const Checker& check, const ReactorOptions& options, bool pinned) {
+    check.range("submission_entries", options.submission_entries, 1u, submission_entries_max);
+    check.range("completion_entries", options.completion_entries, 0u, completion_entries_max);
+    if (options.completion_entries != 0 && options.completion_entries < options.submission_entries) {
+        check.refuse("completion_entries", std::to_string(options.completion_entries) +
+                                               " is less than submission_entries, " +
+                                               std::to_string(options.submission_entries));
+    }
+    check.at_least_one("operation_limit", options.operation_limit);
+    check.at_least_one("mailbox_limit", options.mailbox_limit);
+    check.at_least_one("inline_budget", options.inline_budget);
+    check.duration("spin", std::chrono::duration<std::int64_t, std::micro>(options.spin),
+                   std::chrono::duration<std::int64_t, std::micro>(spin_max));
+    check.range("offload_threads", options.offload_threads, 1u, offload_threads_max);
+    check.at_least_one("offload_limit", options.offload_limit);
+    if (options.cpu < -1) check.refuse("cpu", std::to_string(options.cpu) + " is not a CPU; -1 means any");
+    if (options.cpu >= 0 && pinned)
+        check.refuse("cpu", "it is set, and so is ServerOptions.pin_reactors: only one of them can be obeyed");
+}
+
+void check_network(const Checker& check, const NetworkOptions& options) {
+    check.range("receive_buffer_count", options.receive_buffer_count, 1u, receive_buffers_max);
+    if (!std::has_single_bit(options.receive_buffer_count)) {
+        check.refuse("receive_buffer_count", std::to_string(options.receive_buffer_count) + " is not a power of two");
+    }
+    check.range("receive_buffer_size", options.receive_buffer_size, 1u, receive_buffer_size_max);
+    check.at_least_one("receive_lease_limit", options.receive_lease_limit);
+    check.at_least_one("receive_limit", options.receive_limit);
+    check.range("write_slab_size", options.write_slab_size, 1u, write_limit_max);
+    check.range("write_limit", options.write_limit, 1u, write_limit_max);
+    if (options.write_slab_size > options.write_limit) {
+        check.refuse("write_slab_size", std::to_string(options.write_slab_size) + " is more than write_limit, " +
+                                            std::to_string(options.write_limit));
+    }
+    if (options.memory_limit < megabyte)
+        check.refuse("memory_limit", std::to_string(options.memory_limit) + " is less than 1048576, one MiB");
+    check.at_least_one("connection_limit", options.connection_limit);
+    check.duration("idle_timeout", options.idle_timeout, timeout_max);
+    check.duration("read_timeout", options.read_timeout, timeout_max);
+    check.duration("write_timeout", options.write_timeout, timeout_max);
+    check.duration("linger_timeout", options.linger_timeout, timeout_max);
+    if (options.linger > Linger::always) check.refuse("linger", "not one of Linger");
+}
+
+}  // namespace
+
+void validate(const ServerOptions& options) {
+    const Checker check("ServerOptions");
+    check_port(check, options);
+    check.range("reactors", options.reactors, 0u, reactors_max);
+    check.duration("drain_timeout", options.drain_timeout, timeout_max);
+    check_reactor(check.inside("reactor"), options.reactor, options.pin_reactors);
+    check_network(check.inside("network"), options.network);
+}
+
+void validate(const PortOptions& options) {
+    const Checker check("PortOptions");
+    if (options.descriptor < -1)
+        check.refuse("descriptor", std::to_string(options.descriptor) + " is not a descriptor; -1 means none");
+    check_port(check, options);
+}
+
+}  // namespace ferrule::inline v0
