@@ -61,6 +61,7 @@ public:
     /// `::1`.
     static Address loopback_ipv6(std::uint16_t port) noexcept;
 
+    /// The kind of address.
     AddressFamily family() const noexcept;
 
     /// The port; 0 where the family has none.
