@@ -1,15 +1,15 @@
-// Boost.Asio as its documentation would write this server, with answers to pipelined requests joined in one write.
+// Asio as its documentation would write this server, with answers to pipelined requests joined in one write.
 // Built once on epoll and once on io_uring.
 #include "answer.hpp"
 
-#include <boost/asio.hpp>
-#include <boost/version.hpp>
+#include <asio.hpp>
+
 #include <memory>
 
 namespace {
 
-using boost::asio::ip::tcp;
-using boost::system::error_code;
+using asio::error_code;
+using asio::ip::tcp;
 
 constexpr size_t buffer_bytes = 4096;
 static_assert(bench::answers_per_send >= buffer_bytes / 4, "one receive never holds more heads than one write answers");
@@ -19,7 +19,7 @@ public:
     Session(tcp::socket socket, bool churn) : socket_(std::move(socket)), churn_(churn) {}
 
     void read() {
-        socket_.async_read_some(boost::asio::buffer(buffer_),
+        socket_.async_read_some(asio::buffer(buffer_),
                                 [self = shared_from_this()](const error_code& error, size_t bytes) {
                                     if (!error) self->answer(bytes);
                                 });
@@ -32,10 +32,10 @@ private:
             read();
             return;
         }
-        boost::asio::async_write(socket_, boost::asio::buffer(bench::answers().data(), heads * bench::answer.size()),
-                                 [self = shared_from_this()](const error_code& error, size_t) {
-                                     if (!error && !self->churn_) self->read();
-                                 });
+        asio::async_write(socket_, asio::buffer(bench::answers().data(), heads * bench::answer.size()),
+                          [self = shared_from_this()](const error_code& error, size_t) {
+                              if (!error && !self->churn_) self->read();
+                          });
     }
 
     tcp::socket socket_;
@@ -46,7 +46,7 @@ private:
 
 class Listener {
 public:
-    Listener(boost::asio::io_context& context, const bench::PeerOptions& options)
+    Listener(asio::io_context& context, const bench::PeerOptions& options)
         : acceptor_(context, tcp::v4(), bench::listen_on(options)), churn_(options.churn) {}
 
     void accept() {
@@ -65,7 +65,7 @@ private:
 
 int main(int count, char** arguments) {
     const bench::PeerOptions options = bench::parse_options(count, arguments);
-    boost::asio::io_context context(1);
+    asio::io_context context(1);
     Listener listener(context, options);
     listener.accept();
     context.run();

@@ -1,0 +1,254 @@
+"""Tests of what the bench concludes from its measurements: `python3 -m unittest discover bench/harness -p '*_test.py'`."""
+
+import io
+import json
+import math
+import pathlib
+import random
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree
+from contextlib import redirect_stderr
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import bars
+import intervals
+import main
+import measure
+import plot
+import report
+import servers
+
+
+class Intervals(unittest.TestCase):
+    def test_fifteen_samples_give_the_fourth_and_the_twelfth(self):
+        # Ranks 4 and 12 of 15 enclose the median with 96.5 %, ranks 5 and 11 with 88.2 % only.
+        self.assertEqual(intervals.median_interval(range(1, 16)), (8, 4, 12))
+
+    def test_six_samples_are_the_fewest_with_an_interval(self):
+        self.assertEqual(intervals.median_interval([6, 1, 5, 2, 4, 3]), (3.5, 1, 6))
+        self.assertEqual(intervals.median_interval([1, 2, 3, 4, 5]), (3, -math.inf, math.inf))
+        self.assertEqual(intervals.SAMPLES_MIN, 6)
+
+    def test_one_sample_is_its_own_median(self):
+        self.assertEqual(intervals.median_interval([7]), (7, -math.inf, math.inf))
+
+    def test_an_outlier_moves_nothing(self):
+        samples = [1.0] * 14 + [1000.0]
+        self.assertEqual(intervals.median_interval(samples), (1.0, 1.0, 1.0))
+
+    def test_the_interval_covers_the_true_median_as_often_as_it_says(self):
+        generator = random.Random(1)
+        trials = 2000
+        covered = 0
+        for _ in range(trials):
+            _, low, high = intervals.median_interval([generator.expovariate(1.0) for _ in range(15)])
+            covered += low <= math.log(2) <= high
+        self.assertGreater(covered / trials, 0.95)
+
+    def test_verdicts(self):
+        self.assertEqual(intervals.verdict(0.9, 1.0, 1.0), intervals.MET)
+        self.assertEqual(intervals.verdict(1.01, 1.1, 1.0), intervals.MISSED)
+        self.assertEqual(intervals.verdict(0.9, 1.1, 1.0), intervals.INCONCLUSIVE)
+        self.assertEqual(intervals.verdict(-math.inf, math.inf, 1.0), intervals.INCONCLUSIVE)
+
+    def test_ratios_pair_rounds_and_leave_out_failed_ones(self):
+        self.assertEqual(intervals.same_round_ratios([1.0, None, 3.0, 4.0], [2.0, 2.0, None, 2.0]), [0.5, 2.0])
+
+
+def load_line(**changes):
+    line = {
+        "mode": "closed", "requests": 300000, "seconds": 1.0, "rps": 300000.0, "p50_us": 200.0, "p99_us": 300.0, "p999_us": 400.0,
+        "errors": 0, "bytes": 12000000, "answer_bytes": 40, "timed_out": False, "idle_passes": 0.5, "idle_share": 0.1,
+        "server_cpu_ns": 960_000_000, "server_wait_share": 0.0, "load_wait_share": 0.0,
+    }
+    line.update(changes)
+    return line
+
+
+SATURATING = next(suite for suite in bars.SUITES if suite.name == "keepalive64")
+BY_RATE = next(suite for suite in bars.SUITES if suite.name == "rate120k")
+
+
+class Cells(unittest.TestCase):
+    def test_cpu_per_request(self):
+        cell = measure.figures(SATURATING, load_line())
+        self.assertAlmostEqual(cell["cpu_us"], 3.2)
+        self.assertEqual(cell["marks"], [])
+
+    def test_a_server_that_waits_for_load_marks_the_generator(self):
+        self.assertEqual(measure.figures(SATURATING, load_line(server_cpu_ns=800_000_000))["marks"], ["generator-bound"])
+
+    def test_a_server_that_waits_for_its_cpu_does_not(self):
+        marks = measure.figures(SATURATING, load_line(server_cpu_ns=800_000_000, server_wait_share=0.15))["marks"]
+        self.assertEqual(marks, ["contended"])
+
+    def test_a_fixed_rate_need_not_saturate(self):
+        self.assertEqual(measure.figures(BY_RATE, load_line(server_cpu_ns=400_000_000))["marks"], [])
+        self.assertEqual(measure.figures(BY_RATE, load_line(idle_share=0.0))["marks"], ["generator-bound"])
+
+    def test_errors_are_marked(self):
+        self.assertEqual(measure.figures(SATURATING, load_line(errors=3))["marks"], ["3 errors"])
+
+    def test_a_server_that_stops_answering_fails(self):
+        for change in ({"timed_out": True}, {"requests": 0}):
+            with self.assertRaisesRegex(measure.Failed, "stopped answering"):
+                measure.figures(SATURATING, load_line(**change))
+
+    def test_what_the_generator_says_is_the_failure(self):
+        with self.assertRaisesRegex(measure.Failed, "refused"):
+            measure.parse_load("", "load: connection 0: refused\n", 1)
+        with self.assertRaisesRegex(measure.Failed, "status -9"):
+            measure.parse_load("", "", -9)
+        with self.assertRaisesRegex(measure.Failed, "printed"):
+            measure.parse_load("nonsense", "", 0)
+        self.assertEqual(measure.parse_load(json.dumps(load_line()), "", 0), load_line())
+
+    def test_perf_output(self):
+        self.assertEqual(measure.parse_perf("1234,,raw_syscalls:sys_enter,300000000,100.00,,\n"), 1234)
+        with self.assertRaisesRegex(measure.Failed, "not counted"):
+            measure.parse_perf("<not counted>,,raw_syscalls:sys_enter,0,0.00,,\n")
+        with self.assertRaisesRegex(measure.Failed, "No permission"):
+            measure.parse_perf("Error:\nNo permission\n")
+        with self.assertRaisesRegex(measure.Failed, "no output"):
+            measure.parse_perf("")
+
+
+def result_of(**cpu_by_server):
+    return {
+        "when": "2026-01-01 00:00 UTC", "commit": "abc", "rounds": 15, "milliseconds": 700, "notes": [],
+        "servers": {
+            name: {"rounds": [None if value is None else {"cpu_us": value, "rps": 1.0, "p50_us": 1.0, "p99_us": 1.0, "p999_us": 1.0, "marks": []}
+                              for value in series], "failure": "it fell over" if None in series else ""}
+            for name, series in cpu_by_server.items()
+        },
+    }
+
+
+class Bars(unittest.TestCase):
+    BAR = bars.Bar("keepalive64", bars.CPU, bars.RAW_URING, 1.03)
+
+    def test_a_clear_win_is_met(self):
+        judged = report.judge(self.BAR, result_of(ferrule=[3.0] * 15, raw_uring=[3.0] * 15))
+        self.assertEqual((judged["verdict"], judged["median"], judged["samples"]), (intervals.MET, 1.0, 15))
+
+    def test_a_clear_loss_is_missed(self):
+        self.assertEqual(report.judge(self.BAR, result_of(ferrule=[3.3] * 15, raw_uring=[3.0] * 15))["verdict"], intervals.MISSED)
+
+    def test_a_spread_around_the_bound_is_inconclusive(self):
+        ferrule = [2.7, 3.6] * 7 + [3.09]
+        self.assertEqual(report.judge(self.BAR, result_of(ferrule=ferrule, raw_uring=[3.0] * 15))["verdict"], intervals.INCONCLUSIVE)
+
+    def test_drift_of_the_machine_cancels_within_a_round(self):
+        drift = [1.0 + index / 10 for index in range(15)]
+        judged = report.judge(self.BAR, result_of(ferrule=[3.0 * factor for factor in drift], raw_uring=[3.0 * factor for factor in drift]))
+        self.assertEqual(judged["verdict"], intervals.MET)
+
+    def test_a_missing_server_is_inconclusive(self):
+        judged = report.judge(self.BAR, result_of(ferrule=[None] * 15, raw_uring=[3.0] * 15))
+        self.assertEqual((judged["verdict"], judged["median"]), (intervals.INCONCLUSIVE, None))
+        self.assertEqual(report.judge(self.BAR, result_of(raw_uring=[3.0] * 15))["verdict"], intervals.INCONCLUSIVE)
+
+    def test_a_bar_without_base_is_absolute(self):
+        bar = bars.Bar("keepalive64", bars.CPU, "", 5)
+        self.assertEqual(report.judge(bar, result_of(ferrule=[3.0] * 15))["verdict"], intervals.MET)
+
+    def test_each_bar_belongs_to_a_suite_in_which_its_servers_take_part(self):
+        suites = {suite.name: suite for suite in bars.SUITES}
+        for bar in bars.BARS:
+            self.assertIn(bar.server, suites[bar.suite].servers)
+            if bar.base:
+                self.assertIn(bar.base, suites[bar.suite].servers)
+
+    def test_suites_by_name(self):
+        self.assertEqual([suite.name for suite in bars.suites_named(["churn", "keepalive64"])], ["keepalive64", "churn"])
+        self.assertEqual(bars.suites_named([]), list(bars.SUITES))
+        self.assertEqual(bars.suites_named(["all"]), list(bars.SUITES))
+        with self.assertRaisesRegex(ValueError, "no suite chrun"):
+            bars.suites_named(["chrun"])
+
+
+class Reports(unittest.TestCase):
+    def results(self):
+        results = {
+            "machine": {"cpu": "Processor <7>", "cpus": 2, "kernel": "6.18"},
+            "suites": {"keepalive64": result_of(ferrule=[3.0 + index / 100 for index in range(15)], raw_uring=[3.0] * 15, nginx=[4.5] * 14 + [None])},
+        }
+        results["bars"] = report.judge_all(results)
+        return results
+
+    def test_the_document_has_every_server_and_the_losses(self):
+        text = report.document(self.results())
+        for expected in ("| ferrule ", "| raw_uring ", "failed in 1 of 15: it fell over", "inconclusive", "met"):
+            self.assertIn(expected, text)
+
+    def test_a_ratio_names_its_interval(self):
+        result = self.results()["suites"]["keepalive64"]
+        self.assertEqual(report.ratio(result, "ferrule", "raw_uring", "cpu_us"), "1.023 [1.010, 1.037]")
+        self.assertEqual(report.ratio(result, "raw_uring", "raw_uring", "cpu_us"), "1")
+        self.assertEqual(report.ratio(result, "ferrule", "asio_epoll", "cpu_us"), "-")
+
+    def test_unbounded_intervals_survive_json(self):
+        results = self.results()
+        results["suites"]["keepalive64"] = result_of(ferrule=[3.0], raw_uring=[3.0])
+        results["bars"] = report.judge_all(results)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "results.json"
+            report.save(path, results)
+            self.assertNotIn("Infinity", path.read_text())
+            self.assertEqual(report.load(path), results)
+
+    def test_no_results_yet(self):
+        self.assertEqual(report.load(pathlib.Path("/nonexistent/results.json")), {"suites": {}})
+
+    def test_the_plot_is_well_formed_and_shows_every_server(self):
+        root = xml.etree.ElementTree.fromstring(plot.svg(self.results()))
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        for expected in ("ferrule", "raw_uring", "nginx"):
+            self.assertIn(expected, texts)
+
+    def test_a_suite_without_figures_is_still_a_panel(self):
+        results = self.results()
+        results["suites"]["keepalive64"] = result_of(ferrule=[None])
+        xml.etree.ElementTree.fromstring(plot.svg(results))
+
+    def test_the_strictest_bar_is_in_the_unit_of_the_panel(self):
+        results = self.results()
+        limit = plot.strictest_bar(SATURATING, results["suites"]["keepalive64"], results["bars"])
+        self.assertAlmostEqual(limit, 3.0 * 1.03)
+
+
+class CommandLine(unittest.TestCase):
+    def refuse(self, *arguments):
+        with self.assertRaises(SystemExit), redirect_stderr(io.StringIO()) as said:
+            main.parse(arguments)
+        return said.getvalue()
+
+    def test_unknown_names_are_refused(self):
+        self.assertIn("no suite nonsense", self.refuse("nonsense"))
+        self.assertIn("no server nonsense", self.refuse("--servers", "nonsense"))
+        self.assertIn("at least 1", self.refuse("--rounds", "0"))
+
+    def test_a_missing_program_says_which(self):
+        with tempfile.TemporaryDirectory() as folder:
+            farm = servers.Farm(folder, 0)
+            self.addCleanup(farm.close)
+            with self.assertRaisesRegex(servers.Unavailable, "playground/plaintext is not built"):
+                farm.command(bars.FERRULE, 1)
+
+    def test_options_of_ferrule(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder) / "playground/plaintext"
+            program.parent.mkdir()
+            program.touch(mode=0o755)
+            farm = servers.Farm(folder, 0)
+            self.addCleanup(farm.close)
+            self.assertEqual(farm.command(bars.FERRULE, 7)[1:], ["--host", "0.0.0.0", "--port", "7", "--reactors", "1"])
+            self.assertIn("--defer-accept", farm.command(bars.FERRULE, 7, deferred=True))
+            self.assertIn("--spin", farm.command(bars.FERRULE_SPIN, 7))
+
+
+if __name__ == "__main__":
+    unittest.main()
