@@ -192,7 +192,11 @@ int Server::Engine::run() {
     return member_failed_ ? 1 : 0;
 }
 
-std::vector<int> Server::Engine::allowed_cpus() {
+std::size_t Server::Engine::reactor_count() const {
+    return options_.reactors != 0 ? options_.reactors : allowed_cpus().size();
+}
+
+std::vector<int> Server::Engine::allowed_cpus() const {
     std::array<cpu_set_t, cpu_sets> allowed{};
     if (const int result = kernel_.affinity(allowed.data(), sizeof allowed); result < 0) {
         throw StartError("sched_getaffinity: " + system_error(-result).message(), system_error(-result));
@@ -207,7 +211,7 @@ std::vector<int> Server::Engine::allowed_cpus() {
 
 void Server::Engine::make_reactors() {
     const std::vector<int> cpus = allowed_cpus();
-    const std::size_t count = options_.reactors != 0 ? options_.reactors : cpus.size();
+    const std::size_t count = reactor_count();
     std::vector<std::unique_ptr<Member>> members;
     for (std::size_t index = 0; index < count; ++index) {
         auto member = std::make_unique<Member>();

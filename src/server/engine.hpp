@@ -36,6 +36,7 @@ public:
     void add_port(PortOptions options, ConnectionHandler handler);
     int run();
     void stop();
+    std::size_t reactor_count() const;
     std::uint16_t port() const;
     std::vector<Address> addresses() const;
     ServerCounters counters() const;
@@ -88,7 +89,7 @@ private:
     Address add_address(int descriptor);
     void open_port(std::size_t index, Socket& first);
     int open_first_socket(const Port& port, ListenSocketOptions& socket);
-    std::vector<int> allowed_cpus();
+    std::vector<int> allowed_cpus() const;
     void make_reactors();
     void start_threads();
     void run_member(std::size_t index) noexcept;

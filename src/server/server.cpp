@@ -40,6 +40,10 @@ void Server::stop() {
     engine_->stop();
 }
 
+std::size_t Server::reactors() const {
+    return engine_->reactor_count();
+}
+
 std::uint16_t Server::port() const {
     return engine_->port();
 }

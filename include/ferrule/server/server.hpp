@@ -8,6 +8,7 @@
 #include <ferrule/server/options.hpp>
 #include <ferrule/version.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -84,6 +85,10 @@ public:
     /// Ends `run` as a signal does: it drains first; the second time it does not. Any thread, also before `run`, which
     /// then returns as soon as it has started. Not from a signal handler.
     void stop();
+
+    /// How many reactors it has or will have: ServerOptions::reactors, or the number of CPUs that the calling thread
+    /// may use. Throws StartError when the system does not tell.
+    [[nodiscard]] std::size_t reactors() const;
 
     /// The port that the first port is bound to: known when `run` has called on_listening. Before, and for Unix
     /// sockets, 0. Any thread.
