@@ -97,6 +97,10 @@ class Cells(unittest.TestCase):
             with self.assertRaisesRegex(measure.Failed, "stopped answering"):
                 measure.figures(SATURATING, load_line(**change))
 
+    def test_a_server_without_cpu_time_fails(self):
+        with self.assertRaisesRegex(measure.Failed, "CPU time"):
+            measure.figures(SATURATING, load_line(server_cpu_ns=0))
+
     def test_what_the_generator_says_is_the_failure(self):
         with self.assertRaisesRegex(measure.Failed, "refused"):
             measure.parse_load("", "load: connection 0: refused\n", 1)

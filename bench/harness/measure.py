@@ -154,6 +154,8 @@ def figures(suite, line):
     """The figures of a cell from the load generator's line, and under `marks` what makes them doubtful. Raises Failed."""
     if line["timed_out"] or line["requests"] == 0:
         raise Failed("the server stopped answering")
+    if line["server_cpu_ns"] == 0:
+        raise Failed("the server's CPU time was not found")
     utilisation = line["server_cpu_ns"] / 1e9 / line["seconds"]
     marks = []
     if suite.saturates and utilisation + line["server_wait_share"] < SATURATED_UTILISATION:

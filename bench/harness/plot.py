@@ -12,7 +12,7 @@ GAP = 30
 ROW_HEIGHT = 22
 HEADER_HEIGHT = 46
 LABEL_WIDTH = 96
-VALUE_WIDTH = 96
+VALUE_WIDTH = 64
 TEXT = "#7d8590"
 PEER = "#8c959f"
 OURS = "#2f81f7"
@@ -72,7 +72,7 @@ def panel(suite, result, judged):
         parts.append(
             f'<path d="M{LABEL_WIDTH + low * scale:.1f} {centre}H{LABEL_WIDTH + high * scale:.1f}" stroke="{TEXT}" stroke-width="3" stroke-opacity="0.9"/>'
         )
-        parts.append(text(LABEL_WIDTH + high * scale + 6, centre + 4, report.number(middle, metric.digits), size=11))
+        parts.append(text(COLUMN_WIDTH, centre + 4, report.number(middle, metric.digits), size=11, anchor="end"))
         top += ROW_HEIGHT
     if limits is not None and shown:
         x = LABEL_WIDTH + limits * scale

@@ -106,7 +106,7 @@ class Farm:
 
     @contextlib.contextmanager
     def running(self, server, churn=False, deferred=False):
-        """(port, process ids) of a server that accepts connections; it is gone when the block ends. Raises Unavailable."""
+        """(port, process ids) of a server that answers; it is gone when the block ends. Raises Unavailable."""
         port = self.next_port()
         command = self.command(server, port, churn, deferred)
         with tempfile.TemporaryFile() as output:
@@ -114,25 +114,28 @@ class Farm:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=lambda: pin(self.cpu)
             )
             try:
-                self._wait_until_listening(server, process, port, output)
+                self._wait_until_serving(server, process, port, output)
                 yield port, process_tree(process.pid)
             finally:
                 stop(process)
 
     @staticmethod
-    def _wait_until_listening(server, process, port, output):
+    def _wait_until_serving(server, process, port, output):
+        """Returns when one request has been answered: only then has a server started all its processes."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                break
+        while time.monotonic() < deadline and process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_SECONDS).close()
-                return
+                with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_SECONDS) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+                    if client.recv(1):
+                        return
             except ConnectionRefusedError:
                 time.sleep(0.005)
+            except OSError:
+                break
         output.seek(0)
         said = output.read().decode(errors="replace").strip()
-        state = "runs but does not listen" if process.poll() is None else f"ended with status {process.returncode}"
+        state = "runs but does not answer" if process.poll() is None else f"ended with status {process.returncode}"
         raise Unavailable(f"{server} {state}: {said or 'it says nothing'}")
 
 
