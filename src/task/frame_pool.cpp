@@ -1,5 +1,6 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/task/frame_pool.hpp>
+
 #include <new>
 
 namespace ferrule::inline v0 {

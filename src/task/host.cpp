@@ -1,7 +1,8 @@
-#include <algorithm>
 #include <ferrule/assert.hpp>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/host.hpp>
+
+#include <algorithm>
 #include <utility>
 
 namespace ferrule::inline v0 {

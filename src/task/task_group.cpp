@@ -1,15 +1,13 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/task/host.hpp>
 #include <ferrule/task/task_group.hpp>
+
 #include <utility>
 
 namespace ferrule::inline v0 {
 
 TaskGroup::TaskGroup(const Environment& parent, std::uint32_t limit) noexcept
-    : scope_(parent.scope), environment_(parent), limit_(limit) {
-    FERRULE_ASSERT(parent.host != nullptr);
-    environment_.scope = &scope_;
-}
+    : scope_(scope_here(parent)), environment_{&scope_, Host::current(), parent.trace}, limit_(limit) {}
 
 TaskGroup::~TaskGroup() {
     FERRULE_ASSERT(running_ == 0);

@@ -1,7 +1,8 @@
 #pragma once
 
-#include <cstdint>
 #include <ferrule/version.hpp>
+
+#include <cstdint>
 
 namespace ferrule::inline v0 {
 
@@ -98,6 +99,7 @@ public:
     /// For the host that has armed the deadline: it has come, and the host has forgotten it. Cancels with `deadline`.
     void expire() noexcept;
 
+    /// The scope that this one is below; null: a root.
     CancelScope* parent() const noexcept { return parent_; }
 
     /// For the host that has armed a deadline: whatever finds its timer again.

@@ -1,13 +1,14 @@
 #pragma once
 
-#include <coroutine>
-#include <cstdint>
 #include <ferrule/assert.hpp>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/host.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+
+#include <coroutine>
+#include <cstdint>
 #include <utility>
 #include <variant>
 
@@ -43,9 +44,10 @@ public:
     enum class Decision : std::uint8_t { first_failure, first_end };
 
     FanOut(const Environment& inherited, Decision decision) noexcept
-        : Completion{&on_end}, scope_(inherited.scope), environment_(inherited), decision_(decision) {
-        environment_.scope = &scope_;
-    }
+        : Completion{&on_end},
+          scope_(scope_here(inherited)),
+          environment_{&scope_, Host::current(), inherited.trace},
+          decision_(decision) {}
     FanOut(const FanOut&) = delete;
     FanOut& operator=(const FanOut&) = delete;
 

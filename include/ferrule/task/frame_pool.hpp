@@ -1,10 +1,11 @@
 #pragma once
 
+#include <ferrule/version.hpp>
+
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <ferrule/version.hpp>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FERRULE_ADDRESS_SANITIZER 1
@@ -91,6 +92,7 @@ public:
     /// holds for this.
     std::uint64_t peak_bytes() const noexcept { return taken_bytes_; }
 
+    /// The host that this is the pool of.
     Host& host() const noexcept { return *host_; }
 
     /// The class of a frame of `frame_bytes`, its trailer included.

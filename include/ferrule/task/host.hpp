@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ferrule/assert.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/frame_pool.hpp>
 #include <ferrule/task/live_tasks.hpp>
@@ -95,6 +96,16 @@ public:
 private:
     Host* former_;
 };
+
+/// The scope that cancels what a task of `environment` starts or awaits here: the environment's own; or, while the task
+/// visits another host, the root scope of that one. The task's own scope is not that thread's to touch: what happens to
+/// it meanwhile is recorded in it, and heeded by the first await after the task has come home. Null: nothing cancels
+/// it. A host is current (assertion).
+inline CancelScope* scope_here(const Environment& environment) noexcept {
+    Host* host = Host::current();
+    FERRULE_ASSERT(host != nullptr);
+    return environment.host == host ? environment.scope : host->root_environment.scope;
+}
 
 #if defined(FERRULE_LIVE_TASKS)
 /// Calls `visit(const LiveTask&)` for each task of the host that has not ended, the latest first. `visit` neither makes

@@ -46,6 +46,7 @@ struct LiveTaskLink {
 /// option): each task then costs the links and a lock. Any thread: a task may die on another.
 class FERRULE_EXPORT LiveTaskList {
 public:
+    /// Puts a task first in the list.
     void add(detail::LiveTaskLink& link) noexcept {
         const std::lock_guard lock(mutex_);
         link.list = this;
@@ -56,6 +57,7 @@ public:
         first_ = &link;
     }
 
+    /// Takes a task out of the list.
     void remove(detail::LiveTaskLink& link) noexcept {
         const std::lock_guard lock(mutex_);
         (link.previous != nullptr ? link.previous->next : first_) = link.next;

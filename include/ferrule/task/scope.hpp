@@ -1,10 +1,11 @@
 #pragma once
 
-#include <coroutine>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+
+#include <coroutine>
 
 namespace ferrule::inline v0 {
 
@@ -50,13 +51,12 @@ inline detail::EnvironmentAwaiter this_environment() noexcept {
 }
 
 /// Runs `task` so that cancelling `scope` cancels what it waits for; its result or exception is the result. `scope`
-/// outlives the returned task. Give it the scope of the caller's environment as its parent, or else cancelling the
-/// caller does not reach the task. `task` must be a task (assertion). Thread: the host's own.
+/// outlives the returned task. Give it the scope of the caller's environment (scope_here) as its parent, or else
+/// cancelling the caller does not reach the task. `task` must be a task (assertion). Thread: the host's own.
 template <class T>
 Task<T> with_scope(CancelScope& scope, Task<T> task) {
     const Environment& inherited = co_await this_environment();
-    Environment environment = inherited;
-    environment.scope = &scope;
+    Environment environment{&scope, Host::current(), inherited.trace};
     // A local: a parameter outlives the locals of a coroutine, and the task must not outlive its environment.
     Task<T> scoped = std::move(task);
     co_return co_await detail::UnderEnvironment<T>(environment, scoped);

@@ -5,6 +5,7 @@
 #include <ferrule/task/host.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+
 #include <utility>
 
 namespace ferrule::inline v0 {

@@ -1,14 +1,15 @@
 #pragma once
 
+#include <ferrule/assert.hpp>
+#include <ferrule/task/environment.hpp>
+#include <ferrule/task/host.hpp>
+#include <ferrule/version.hpp>
+
 #include <concepts>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <ferrule/assert.hpp>
-#include <ferrule/task/environment.hpp>
-#include <ferrule/task/host.hpp>
-#include <ferrule/version.hpp>
 #include <memory>
 #include <new>
 #include <source_location>
@@ -62,16 +63,19 @@ public:
     static constexpr std::uintptr_t detached_failed = 4;
     static constexpr std::uintptr_t tags = observed | detached | detached_failed;
 
+    /// The continuation with its tags.
     std::uintptr_t continuation_bits() const noexcept {
         return reinterpret_cast<std::uintptr_t>(continuation.address());
     }
 
+    /// Makes the end of the task something else than a resumption: `pointer`, aligned to 8, as `tag` says.
     void set_tagged_continuation(void* pointer, std::uintptr_t tag) noexcept {
         const auto bits = reinterpret_cast<std::uintptr_t>(pointer);
         FERRULE_ASSERT((bits & tags) == 0);
         continuation = std::coroutine_handle<>::from_address(reinterpret_cast<void*>(bits | tag));
     }
 
+    /// The continuation without its tags.
     void* tagged_pointer() const noexcept {
         return reinterpret_cast<void*>(continuation_bits() & ~tags);
     }

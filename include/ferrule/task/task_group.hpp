@@ -1,12 +1,13 @@
 #pragma once
 
-#include <coroutine>
-#include <cstdint>
-#include <exception>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <exception>
 
 namespace ferrule::inline v0 {
 
@@ -21,7 +22,8 @@ namespace ferrule::inline v0 {
 class FERRULE_EXPORT TaskGroup {
 public:
     /// A group below `parent` (see this_environment), which outlives it: cancelling the parent's scope cancels the
-    /// group. At most `limit` tasks are alive at once; 0: no bound of its own.
+    /// group (see scope_here for a task that visits another host). At most `limit` tasks are alive at once; 0: no bound
+    /// of its own.
     explicit TaskGroup(const Environment& parent, std::uint32_t limit = 0) noexcept;
     TaskGroup(const TaskGroup&) = delete;
     TaskGroup& operator=(const TaskGroup&) = delete;
@@ -38,6 +40,7 @@ public:
     std::uint32_t size() const noexcept { return running_; }
     CancelScope& scope() noexcept { return scope_; }
 
+    /// What `join` gives to await.
     class Join {
     public:
         explicit Join(TaskGroup& group) noexcept : group_(&group) {}
@@ -52,6 +55,7 @@ public:
         TaskGroup* group_;
     };
 
+    /// What `vacancy` gives to await.
     class Vacancy {
     public:
         explicit Vacancy(TaskGroup& group) noexcept : group_(&group) {}

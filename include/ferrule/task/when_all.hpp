@@ -4,6 +4,7 @@
 #include <ferrule/task/scope.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -27,8 +28,8 @@ void rethrow_if_decisive(const FanOut& fan_out, const Task<T>& task) {
 ///
 /// When one of them throws, the others are cancelled; those not started yet never are. When all that were started have
 /// ended, the first exception is thrown on and later ones are dropped. The tasks run below a scope of their own, whose
-/// parent is the caller's: cancelling the caller cancels them. They must end on the host's thread (assertion). Thread:
-/// the host's own.
+/// parent is the caller's: cancelling the caller cancels them (see scope_here for a task that visits another host).
+/// They must end on the host's thread (assertion). Thread: the host's own.
 template <class... Ts>
 requires(sizeof...(Ts) > 0 &&
          !(std::is_void_v<Ts> && ...)) Task<std::tuple<detail::NonVoid<Ts>...>> when_all(Task<Ts>... tasks) {

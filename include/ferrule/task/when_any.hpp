@@ -1,10 +1,11 @@
 #pragma once
 
-#include <cstddef>
 #include <ferrule/task/fan_out.hpp>
 #include <ferrule/task/scope.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
+
+#include <cstddef>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -62,8 +63,9 @@ std::size_t index_of_decisive(const FanOut& fan_out, const std::vector<Task<T>>&
 /// the variant of the winner's index is given (std::monostate for a Task<>), or its exception is thrown on. What the
 /// others give or throw is dropped.
 ///
-/// The tasks run below a scope of their own, whose parent is the caller's: cancelling the caller cancels them. They
-/// must end on the host's thread (assertion). Thread: the host's own.
+/// The tasks run below a scope of their own, whose parent is the caller's: cancelling the caller cancels them (see
+/// scope_here for a task that visits another host). They must end on the host's thread (assertion). Thread: the host's
+/// own.
 template <class... Ts>
 requires(sizeof...(Ts) > 0) Task<std::variant<detail::NonVoid<Ts>...>> when_any(Task<Ts>... tasks) {
     const Environment& inherited = co_await this_environment();

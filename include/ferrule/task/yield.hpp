@@ -1,9 +1,10 @@
 #pragma once
 
-#include <coroutine>
 #include <ferrule/assert.hpp>
 #include <ferrule/task/host.hpp>
 #include <ferrule/version.hpp>
+
+#include <coroutine>
 #include <utility>
 
 namespace ferrule::inline v0 {

@@ -1,6 +1,10 @@
 #include <ferrule/task/host.hpp>
+#include <ferrule/task/scope.hpp>
 #include <ferrule/task/spawn.hpp>
 #include <ferrule/task/task.hpp>
+#include <ferrule/task/task_group.hpp>
+#include <ferrule/task/when_all.hpp>
+#include <ferrule/task/when_any.hpp>
 #include <ferrule/task/yield.hpp>
 
 #include <gtest/gtest.h>
@@ -138,6 +142,56 @@ TEST(CrossThread, TaskThatEndsElsewhereSendsItsFramesHome) {
     EXPECT_EQ(ending.calls, 1);
     EXPECT_EQ(ending.thread, elsewhere);
     EXPECT_EQ(home.frames.live_frames(), 2u);
+    home.collect_frames();
+    EXPECT_EQ(home.frames.live_frames(), 0u);
+}
+
+Task<> nothing() {
+    co_return;
+}
+
+Task<> works_away(std::vector<std::coroutine_handle<>>* outgoing, CancelReason* after_return) {
+    const Environment& environment = co_await this_environment();
+    co_await Hop{outgoing};
+    const auto [first, second] = co_await when_all(value(1), value(2));
+    const auto any = co_await when_any(value(3), value(4));
+    {
+        TaskGroup group(environment);
+        const bool spawned = group.spawn(nothing());
+        EXPECT_TRUE(spawned);
+        co_await group.join();
+        CancelScope scope(scope_here(environment));
+        const int under_scope = co_await with_scope(scope, value(5));
+        EXPECT_EQ(first + second + static_cast<int>(any.index()) + under_scope, 8);
+        EXPECT_FALSE(scope.cancelled());
+    }
+    co_await Hop{outgoing};
+    *after_return = scope_here(environment)->reason();
+}
+
+TEST(CrossThread, CancelledWhileAwayIsRecordedAndSeenOnReturn) {
+    ThreadHost home;
+    const HostBinding binding(home);
+    std::vector<std::coroutine_handle<>> outgoing;
+    CancelScope scope;
+    Environment environment{.scope = &scope, .host = &home};
+    CancelReason after_return = CancelReason::none;
+    spawn(home, works_away(&outgoing, &after_return), &environment);
+    ASSERT_EQ(outgoing.size(), 1u);
+    std::thread other([&] {
+        ThreadHost visited;
+        const HostBinding visited_binding(visited);
+        const std::coroutine_handle<> visitor = outgoing.front();
+        outgoing.clear();
+        visitor.resume();
+    });
+    // While the task runs over there.
+    scope.cancel(CancelReason::draining);
+    other.join();
+    ASSERT_EQ(outgoing.size(), 1u);
+    EXPECT_EQ(after_return, CancelReason::none);
+    outgoing.front().resume();
+    EXPECT_EQ(after_return, CancelReason::draining);
     home.collect_frames();
     EXPECT_EQ(home.frames.live_frames(), 0u);
 }

@@ -119,13 +119,13 @@ struct Handle {
     co_await group.join();
 }
 
-[[gnu::noinline]] Task<> scoped(CancelScope& scope) {
+[[maybe_unused, gnu::noinline]] Task<> scoped(CancelScope& scope) {
     return with_scope(scope, child());
 }
-[[gnu::noinline]] Task<> all_of_two() {
+[[maybe_unused, gnu::noinline]] Task<> all_of_two() {
     return when_all(child(), child());
 }
-[[gnu::noinline]] Task<std::variant<std::monostate, std::monostate>> any_of_two() {
+[[maybe_unused, gnu::noinline]] Task<std::variant<std::monostate, std::monostate>> any_of_two() {
     return when_any(child(), child());
 }
 
