@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# package_test.sh static|shared <source> <build> <work>: installs into <work>/prefix, moves that, builds consumer/ against it, runs it.
+# package_test.sh static|shared <source> <build> <work>: installs into <work>/prefix, moves that, builds the README's example against it with
+# CMake and with pkg-config, and runs it.
 set -euo pipefail
 kind=$1 source=$2 build=$3 work=$4
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -12,19 +13,24 @@ mkdir -p "$work"
 rm -rf "$work"/{prefix,moved,consumer}
 if [ "$kind" = shared ]; then
     build=$work/library
-    cmake -S "$source" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_COMPILER_LAUNCHER="$launcher" \
-        -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DFERRULE_BUILD_TESTS=OFF -DFERRULE_BUILD_PLAYGROUND=OFF >/dev/null
+    cmake -S "$source" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_COMPILER_LAUNCHER="$launcher" -DCMAKE_BUILD_TYPE=Release \
+        -DBUILD_SHARED_LIBS=ON -DFERRULE_BUILD_TESTS=OFF -DFERRULE_BUILD_PLAYGROUND=OFF >/dev/null
     cmake --build "$build"
 fi
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 mv "$work/prefix" "$work/moved"
 prefix=$work/moved
 
+# Any free port instead of the README's own.
+example=$work/example.cpp
+# shellcheck disable=SC2016  # the backticks are Markdown's
+sed -n '/^```cpp$/,/^```$/{/^```/d;p}' "$source/README.md" | sed 's/\.port = 8080/.port = 0/' >"$example"
+grep -q '\.port = 0' "$example" || fail "the README's example has no .port = 8080"
+
 # Runs the program, and holds what it links against the promise: libc, threads and the language's own runtime, nothing else.
 check() {
-    local program=$1 expected=$2 printed needed library
-    printed=$("$program") || fail "$program failed"
-    [ "$printed" = "$expected" ] || fail "$program printed '$printed', not '$expected'"
+    local program=$1 needed library
+    python3 "$here/echo_check.py" "$program" || fail "$program does not echo"
     needed=$(readelf -dW "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
     if [ "$kind" = shared ]; then
         grep -q '^libferrule\.so\.' <<<"$needed" || fail "$program does not link the shared library: $needed"
@@ -41,9 +47,9 @@ check() {
 
 version=$(sed -n 's/.*FERRULE_VERSION_STRING "\(.*\)"/\1/p' "$source/include/ferrule/version.hpp")
 cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_PREFIX_PATH="$prefix" \
-    -DEXPECTED_VERSION="$version" >/dev/null
+    -DEXPECTED_VERSION="$version" -DREADME_EXAMPLE="$example" >/dev/null
 cmake --build "$work/consumer"
-check "$work/consumer/consumer" "$version"
+check "$work/consumer/consumer"
 
 if ! command -v pkg-config >/dev/null; then
     echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
@@ -53,7 +59,7 @@ configuration=$(dirname "$(find "$prefix" -name ferrule.pc)")
 export PKG_CONFIG_PATH=$configuration
 [ "$(pkg-config --modversion ferrule)" = "$version" ] || fail "ferrule.pc has version $(pkg-config --modversion ferrule), not $version"
 # shellcheck disable=SC2046  # the flags are words
-"$compiler" -std=c++23 -o "$work/consumer/by_pkg_config" "$here/consumer/main.cpp" $(pkg-config --cflags --libs ferrule) \
+"$compiler" -std=c++23 -o "$work/consumer/by_pkg_config" "$example" $(pkg-config --cflags --libs ferrule) \
     -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
-check "$work/consumer/by_pkg_config" "$version"
+check "$work/consumer/by_pkg_config"
 echo "package_test: $kind library, found with CMake and with pkg-config"
