@@ -378,7 +378,11 @@ int Ring::submit_pending(std::uint32_t min_complete, std::uint32_t flags, std::u
 }
 
 std::expected<std::uint32_t, std::error_code> Ring::submit() noexcept {
-    if (pending() == 0 && state_.skipped == 0) {
+    move_backlog();
+    if (state_.skipped != 0) {
+        remove_skipped();
+    }
+    if (pending() == 0) {
         return 0u;
     }
     const int result = submit_pending(0, 0, 0);

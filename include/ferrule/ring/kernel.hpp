@@ -103,7 +103,7 @@ public:
     virtual std::uint64_t thread_identity() noexcept = 0;
     /// Binds the calling thread to one CPU.
     virtual int set_affinity(int cpu) noexcept = 0;
-    /// sched_getaffinity(2) of the calling thread.
+    /// sched_getaffinity(3) of the calling thread: 0.
     virtual int affinity(cpu_set_t* cpus, std::size_t size) noexcept = 0;
 };
 
