@@ -11,6 +11,8 @@ from source import Braces, Lambda, Token
 
 _AWAITING = ("co_await", "co_yield")
 _COROUTINE = ("co_await", "co_yield", "co_return")
+# A braced temporary of these has no destructor that could run twice.
+_WITHOUT_DESTRUCTOR = re.compile(r"(nano|micro|milli)?seconds|minutes|hours|duration|span|string_view|byte|u?int\d*_t|size_t|int|bool|char")
 _CONTROL = ("if", "while", "for", "switch")
 
 
@@ -162,4 +164,17 @@ def _full_expression(items):
             yield item.line, "co_await in one full expression with a capturing lambda: name the lambda first"
         if isinstance(item, Braces) and source.has_token(item.items, *_AWAITING):
             yield item.line, "co_await in an initializer list: name the value first"
-    yield from _operators(_nested(items))
+    nested = _nested(items)
+    yield from _operators(nested)
+    yield from _braced_arguments(nested, False)
+
+
+def _braced_arguments(group, is_argument):
+    """Braced temporaries that are arguments: those that are awaited themselves are destroyed once."""
+    for index, item in enumerate(group):
+        if isinstance(item, list):
+            yield from _braced_arguments(item, True)
+        if is_argument and isinstance(item, Braces):
+            before = group[index - 1].text if index > 0 and isinstance(group[index - 1], Token) else ""
+            if not _WITHOUT_DESTRUCTOR.fullmatch(before):
+                yield item.line, "co_await in one full expression with a braced temporary as an argument: name the value first"

