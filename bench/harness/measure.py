@@ -81,6 +81,7 @@ class Bench:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             preexec_fn=lambda: servers.pin(self._load_cpu),
             **options,
         )

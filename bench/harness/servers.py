@@ -14,6 +14,8 @@ import bars
 
 START_TIMEOUT_SECONDS = 10
 STOP_TIMEOUT_SECONDS = 5
+# Niceness of servers and load.
+PRIORITY = -15
 # Longer than the round trip of the load generator on one connection.
 SPIN_MICROSECONDS = 50
 
@@ -140,12 +142,16 @@ class Farm:
 
 
 def pin(cpu):
-    """Pins the calling process to a CPU and, where it may, puts it before what else wants that CPU."""
+    """Pins the calling process to a CPU and, where it may, puts it before what else wants that CPU.
+
+    A new session has a scheduling group of its own where the kernel groups by session (sched(7), autogroup); there, the niceness of the group
+    decides, and that of the process only where it does not.
+    """
     os.sched_setaffinity(0, {cpu})
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -15)
-    except PermissionError:
-        pass
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/autogroup").write_text(str(PRIORITY))
 
 
 def stop(process):
