@@ -93,6 +93,12 @@ bool ReadAwaiter::ready(const ConnectionState& state) noexcept {
 bool ReadAwaiter::suspend(std::coroutine_handle<> handle, Environment* environment) {
     ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_);
     Network& network = *state.network;
+    if (state.received_first == nullptr && !state.read_ended && network.only_root_cancels(environment)) [[likely]] {
+        state.reader = handle;
+        state_ |= suspended;
+        network.park_reader(state);
+        return true;
+    }
     CancelScope* scope = network.scope_of(environment);
     if (scope->cancelled()) [[unlikely]] {
         state.end_reason = end_reason_of(scope->reason());
@@ -108,7 +114,7 @@ bool ReadAwaiter::suspend(std::coroutine_handle<> handle, Environment* environme
         network.wake_reader_later(state);
         return true;
     }
-    if (scope != network.reactor_->root_environment.scope) {
+    {
         ReadWait& wait = network.take_read_wait();
         wait.connection = &state;
         static_cast<void>(scope->add(wait.cancel_node));
@@ -165,22 +171,27 @@ namespace detail {
 bool FlushAwaiter::suspend(std::coroutine_handle<> handle, Environment* environment) {
     ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_);
     Network& network = *state.network;
+    const bool staged = state.staged != nullptr;
+    if (staged) {
+        state.staged->flushed = true;
+        network.request_send(state);
+    }
+    if (!state.flusher && network.only_root_cancels(environment)) [[likely]] {
+        state.flusher = handle;
+        state.flusher_on_staged = staged;
+        pointer_ |= suspended;
+        return true;
+    }
     FlushWait& wait = network.take_flush_wait();
     wait.connection = &state;
     wait.waiter = handle;
     wait.error = 0;
     wait.next = nullptr;
     wait.stage = FlushWait::Stage::waiting;
-    pointer_ = reinterpret_cast<std::uintptr_t>(&wait) | suspended;
-    if (state.staged != nullptr) {
-        wait.slab = state.staged;
-        state.staged->flushed = true;
-        network.request_send(state);
-    } else {
-        wait.slab = state.sending;
-    }
+    wait.slab = staged ? state.staged : state.sending;
+    pointer_ = reinterpret_cast<std::uintptr_t>(&wait) | listed;
     CancelScope* scope = network.scope_of(environment);
-    if (scope != network.reactor_->root_environment.scope && !scope->add(wait.cancel_node)) {
+    if (!scope->add(wait.cancel_node)) {
         wait.error = ECANCELED;
         wait.slab = nullptr;
         wait.stage = FlushWait::Stage::done;
@@ -194,12 +205,16 @@ bool FlushAwaiter::suspend(std::coroutine_handle<> handle, Environment* environm
 
 std::expected<void, std::error_code> FlushAwaiter::await_resume() noexcept {
     int error = 0;
-    if ((pointer_ & suspended) != 0) {
-        FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~suspended);
+    if ((pointer_ & listed) != 0) [[unlikely]] {
+        FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~listed);
         error = wait.error;
         wait.connection->network->give_back_flush_wait(wait);
     } else {
-        const ConnectionState& state = *reinterpret_cast<const ConnectionState*>(pointer_);
+        ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_ & ~suspended);
+        if ((pointer_ & suspended) != 0) {
+            state.flusher = nullptr;
+            state.flusher_queued = false;
+        }
         if (state.write_failed) error = state.error != 0 ? state.error : EPIPE;
     }
     pointer_ = 0;
@@ -209,7 +224,14 @@ std::expected<void, std::error_code> FlushAwaiter::await_resume() noexcept {
 }
 
 void FlushAwaiter::detach() noexcept {
-    FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~suspended);
+    if ((pointer_ & suspended) != 0) {
+        ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_ & ~suspended);
+        if (state.flusher_queued) state.network->reactor_->forget(state.flusher);
+        state.flusher = nullptr;
+        state.flusher_queued = false;
+        return;
+    }
+    FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~listed);
     if (wait.stage == FlushWait::Stage::queued) wait.connection->network->reactor_->forget(wait.waiter);
     if (wait.slab != nullptr) {
         FlushWait** link = &wait.slab->waiters;
@@ -289,7 +311,17 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
         slab->size += static_cast<std::uint32_t>(size);
         return true;
     }
-    std::byte* room = state.network->room(state, size);
+    Network& network = *state.network;
+    if (slab == nullptr && size <= network.options_.write_slab_size && state.sending == nullptr &&
+        !state.write_failed && !state.fin_wanted) [[likely]] {
+        if (slab = network.take_slab_class(network.first_slab_class_); slab != nullptr) [[likely]] {
+            state.staged = slab;
+            slab->size = static_cast<std::uint32_t>(size);
+            std::memcpy(slab->data(), data, size);
+            return true;
+        }
+    }
+    std::byte* room = network.room(state, size);
     if (room == nullptr) return false;
     std::memcpy(room, data, size);
     state.staged->size += static_cast<std::uint32_t>(size);

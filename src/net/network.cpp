@@ -55,7 +55,9 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     : reactor_(&reactor),
       options_(options),
       buffers_(make_buffers(reactor, options)),
-      slabs_(options.memory_limit, options.memory_kept) {
+      slabs_(options.memory_limit, options.memory_kept),
+      first_slab_class_(static_cast<std::uint8_t>(
+          SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))) {
     receive_kind_ = reactor.add_completion_route(this, &Network::on_receive);
     send_kind_ = reactor.add_completion_route(this, &Network::on_send);
     close_kind_ = reactor.add_completion_route(this, &Network::on_close);
@@ -66,6 +68,7 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     timer_route_ = reactor.add_timer_route(this, &Network::on_timer);
     listener_timer_route_ =
         reactor.add_timer_route(this, [](void*, Timer& timer) noexcept { Listener::of(timer).on_timer(); });
+    if (!buffers_->incremental()) buffer_nodes_ = std::make_unique<LeaseNode[]>(buffers_->count());
     reactor.add_subsystem(*this);
 }
 
@@ -126,13 +129,9 @@ std::expected<Address, ListenError> listen(Reactor& reactor, const ListenSocketO
 // ---- slots ----
 
 ConnectionState* Network::find(Tag tag) noexcept {
-    if (tag.slot < states_.size() * states_per_chunk) [[likely]] {
-        ConnectionState& state = states_[tag.slot / states_per_chunk][tag.slot % states_per_chunk];
-        if (state.generation == tag.generation) [[likely]]
-            return &state;
-    }
-    counters_.stale_completions.add();
-    return nullptr;
+    ConnectionState* state = locate(tag);
+    if (state == nullptr) counters_.stale_completions.add();
+    return state;
 }
 
 ConnectionState* Network::take_state() noexcept {
@@ -313,6 +312,23 @@ LeaseNode* Network::take_node() noexcept {
     return std::exchange(free_nodes_, free_nodes_->next);
 }
 
+inline LeaseNode* Network::ring_node(const BufferRing::Slice& slice) noexcept {
+    LeaseNode* node = buffer_nodes_ != nullptr ? &buffer_nodes_[slice.buffer] : take_node();
+    if (node == nullptr) [[unlikely]]
+        return nullptr;
+    node->owner = LeaseOwner::ring;
+    node->data = slice.data;
+    node->length = node->charged = slice.length;
+    node->buffer = slice.buffer;
+    return node;
+}
+
+inline void Network::free_node(LeaseNode& node) noexcept {
+    if (buffer_nodes_ != nullptr && node.owner == LeaseOwner::ring) return;
+    node.next = free_nodes_;
+    free_nodes_ = &node;
+}
+
 LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexcept {
     LeaseNode* node = take_node();
     if (node == nullptr) return nullptr;
@@ -331,7 +347,7 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
     node->connection = &state;
     ++state.held;
     state.received_bytes += bytes;
-    counters_.leases.add();
+    ++tally_.leases;
     return node;
 }
 
@@ -344,9 +360,8 @@ void Network::give_back(LeaseNode& node) noexcept {
     }
     state.received_bytes -= node.charged;
     --state.held;
-    counters_.leases.subtract();
-    node.next = free_nodes_;
-    free_nodes_ = &node;
+    --tally_.leases;
+    free_node(node);
     if (state.stage == CloseStage::closed) [[unlikely]]
         settle(state);
 }
@@ -501,68 +516,93 @@ void Network::end_read(ConnectionState& state, EndReason reason, int error) noex
 
 void Network::on_receive(void* owner, const abi::Completion& completion, Tag tag) noexcept {
     auto& self = *static_cast<Network*>(owner);
-    ConnectionState* found = self.find(tag);
-    const bool has_buffer = (completion.flags & abi::completion_buffer) != 0;
-    if (found == nullptr) [[unlikely]] {
-        if (has_buffer) self.buffers_->give_back(self.buffers_->take(completion).buffer);
-        return;
-    }
-    ConnectionState& state = *found;
-    const bool ended = (completion.flags & abi::completion_more) == 0;
-    LeaseNode* node = nullptr;
-    if (has_buffer) [[likely]] {
+    ConnectionState* found = self.locate(tag);
+    constexpr std::uint32_t usual = abi::completion_buffer | abi::completion_more;
+    if (found != nullptr && (completion.flags & usual) == usual && completion.result > 0 && found->handles != 0)
+        [[likely]] {
+        ConnectionState& state = *found;
         const BufferRing::Slice slice = self.buffers_->take(completion);
-        node = completion.result > 0 ? self.take_node() : nullptr;
-        if (node == nullptr) [[unlikely]] {
-            self.buffers_->give_back(slice.buffer);
-        } else {
-            node->owner = LeaseOwner::ring;
-            node->data = slice.data;
-            node->length = node->charged = slice.length;
-            node->buffer = slice.buffer;
+        if (LeaseNode* node = self.ring_node(slice); node != nullptr) [[likely]] {
             node->connection = &state;
             ++state.held;
             state.received_bytes += slice.length;
-            self.counters_.leases.add();
+            ++self.tally_.leases;
+            self.tally_.bytes_received += slice.length;
+            self.append(state, *node);
+            if (state.reader) [[likely]] {
+                self.wake_reader(state);
+            } else if (state.held >= self.options_.receive_lease_limit && !state.receive_cancelled) {
+                self.counters_.pauses.add();
+                self.cancel_receive(state);
+            }
+            return;
+        }
+        self.buffers_->give_back(slice.buffer);
+        // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
+        self.end_read(state, EndReason::limit, ENOMEM);
+        return;
+    }
+    if (found == nullptr) {
+        self.counters_.stale_completions.add();
+        if ((completion.flags & abi::completion_buffer) != 0)
+            self.buffers_->give_back(self.buffers_->take(completion).buffer);
+        return;
+    }
+    self.receive_slowly(*found, completion);
+}
+
+void Network::receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept {
+    const bool ended = (completion.flags & abi::completion_more) == 0;
+    LeaseNode* node = nullptr;
+    if ((completion.flags & abi::completion_buffer) != 0) {
+        const BufferRing::Slice slice = buffers_->take(completion);
+        node = completion.result > 0 ? ring_node(slice) : nullptr;
+        if (node == nullptr) {
+            buffers_->give_back(slice.buffer);
+        } else {
+            node->connection = &state;
+            ++state.held;
+            state.received_bytes += slice.length;
+            ++tally_.leases;
         }
     }
     if (ended) {
         state.receive_armed = false;
         --state.operations;
-        if (state.private_receive) [[unlikely]] {
+        if (state.private_receive) {
             state.private_receive = false;
             LeaseNode* block = std::exchange(state.received_last, nullptr);
             if (completion.result > 0) {
                 node = block;
                 node->length = static_cast<std::uint32_t>(completion.result);
             } else {
-                self.give_back(*block);
+                give_back(*block);
             }
         }
     }
-    if (completion.result <= 0) [[unlikely]] {
-        if (ended) self.receive_ended(state, completion.result);
+    if (completion.result <= 0) {
+        if (ended) receive_ended(state, completion.result);
         return;
     }
     state.receive_again = true;
     state.unread_input = ended && (completion.flags & abi::completion_socket_nonempty) != 0;
-    self.counters_.bytes_received.add(static_cast<std::uint64_t>(completion.result));
-    if (node == nullptr) [[unlikely]] {
+    tally_.bytes_received += static_cast<std::uint64_t>(completion.result);
+    if (node == nullptr) {
         // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
-        self.end_read(state, EndReason::limit, ENOMEM);
+        end_read(state, EndReason::limit, ENOMEM);
         return;
     }
-    if (state.handles == 0) [[unlikely]] {
-        self.give_back(*node);
-        if (ended && state.stage != CloseStage::closed) self.progress_close(state);
+    if (state.handles == 0) {
+        give_back(*node);
+        if (ended && state.stage != CloseStage::closed) progress_close(state);
         return;
     }
-    self.append(state, *node);
-    if (state.reader) [[likely]] {
-        self.wake_reader(state);
-    } else if (state.held >= self.options_.receive_lease_limit && state.receive_armed && !state.receive_cancelled) {
-        self.counters_.pauses.add();
-        self.cancel_receive(state);
+    append(state, *node);
+    if (state.reader) {
+        wake_reader(state);
+    } else if (state.held >= options_.receive_lease_limit && state.receive_armed && !state.receive_cancelled) {
+        counters_.pauses.add();
+        cancel_receive(state);
     }
 }
 
@@ -635,16 +675,7 @@ void Network::serve_starved() noexcept {
 // ---- sending ----
 
 WriteSlab* Network::take_slab(std::uint32_t bytes) noexcept {
-    const std::uint32_t wanted = bytes + static_cast<std::uint32_t>(sizeof(WriteSlab));
-    void* memory = slabs_.take(wanted);
-    if (memory == nullptr) return nullptr;
-    auto* slab = new (memory) WriteSlab;
-    slab->capacity = static_cast<std::uint32_t>(SlabPool::block_bytes(SlabPool::class_of(wanted)) - sizeof(WriteSlab));
-    return slab;
-}
-
-void Network::give_back_slab(WriteSlab* slab) noexcept {
-    slabs_.give_back(slab, slab->capacity + static_cast<std::uint32_t>(sizeof(WriteSlab)));
+    return take_slab_class(SlabPool::class_of(bytes + static_cast<std::uint32_t>(sizeof(WriteSlab))));
 }
 
 std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
@@ -678,19 +709,14 @@ std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
     return larger->data() + larger->size;
 }
 
-void Network::request_send(ConnectionState& state) noexcept {
-    if (state.in_send_list) return;
-    state.in_send_list = true;
-    send_list_.push_back(&state);
-}
-
 void Network::build_send(ConnectionState& state) noexcept {
     if (state.sending != nullptr) return;  // its end asks again
     WriteSlab* slab = state.staged;
     if (slab == nullptr || slab->size == 0 || state.write_failed) {
         if (slab != nullptr && (state.handles == 0 || slab->flushed)) {
             state.staged = nullptr;
-            finish_waiters(*slab, state.write_failed ? state.error : 0);
+            finish_waiters(slab->waiters, state.write_failed ? state.error : 0);
+            finish_flusher(state, true);
             give_back_slab(slab);
         }
         if (state.handles == 0) {
@@ -710,6 +736,7 @@ void Network::build_send(ConnectionState& state) noexcept {
     }
     state.staged = nullptr;
     state.sending = slab;
+    state.flusher_on_staged = false;
     slab->sequence = ring.next_sequence();
     abi::SubmissionEntry& entry = ring.entry();
     prepare::send(entry, state.descriptor, slab->data(), slab->size, send_at_once);
@@ -767,39 +794,41 @@ void Network::on_send(void* owner, const abi::Completion& completion, Tag tag) n
 
 void Network::send_done(ConnectionState& state) noexcept {
     WriteSlab* slab = std::exchange(state.sending, nullptr);
-    counters_.bytes_sent.add(slab->size);
-    counters_.sends.add();
-    FlushWait* waiters = std::exchange(slab->waiters, nullptr);
+    tally_.bytes_sent += slab->size;
+    ++tally_.sends;
+    if (slab->waiters != nullptr) [[unlikely]]
+        finish_waiters(std::exchange(slab->waiters, nullptr), 0);
     give_back_slab(slab);
-    if (state.staged != nullptr ? state.staged->flushed || state.handles == 0 : state.handles == 0) {
+    if (state.handles == 0) [[unlikely]] {
         if (state.stage == CloseStage::closed) {
             settle(state);
-            return;
+        } else {
+            request_send(state);
         }
-        request_send(state);
-    } else if (state.fin_wanted && !state.fin_sent) {
-        request_send(state);
+        return;
     }
-    if (waiters == nullptr) return;
-    WriteSlab finished;
-    finished.waiters = waiters;
-    finish_waiters(finished, 0);
+    if ((state.staged != nullptr && state.staged->flushed) || (state.fin_wanted && !state.fin_sent)) [[unlikely]]
+        request_send(state);
+    // The usual case: one waiter, resumed here and now. It may do anything, so it comes last.
+    if (state.flusher && !state.flusher_on_staged && !state.flusher_queued) [[likely]]
+        reactor_->resume(state.flusher);
 }
 
-void Network::finish_waiters(WriteSlab& slab, int error) noexcept {
-    FlushWait* first = std::exchange(slab.waiters, nullptr);
-    if (first == nullptr) return;
+void Network::finish_waiters(FlushWait* first, int error) noexcept {
+    // They go to the ready list: each may end what the next one waits for.
     for (FlushWait* wait = first; wait != nullptr; wait = wait->next) {
         CancelScope::remove(wait->cancel_node);
         wait->slab = nullptr;
         wait->error = error;
         wait->stage = FlushWait::Stage::queued;
-        if (wait != first || error != 0) reactor_->resume_later(wait->waiter);
+        reactor_->resume_later(wait->waiter);
     }
-    if (error != 0) return;
-    // The usual case: one waiter, resumed here and now. It may do anything, so it comes last.
-    first->stage = FlushWait::Stage::done;
-    reactor_->resume(first->waiter);
+}
+
+void Network::finish_flusher(ConnectionState& state, bool staged) noexcept {
+    if (!state.flusher || state.flusher_queued || state.flusher_on_staged != staged) return;
+    state.flusher_queued = true;
+    reactor_->resume_later(state.flusher);
 }
 
 void Network::fail_write(ConnectionState& state, int error) noexcept {
@@ -810,12 +839,14 @@ void Network::fail_write(ConnectionState& state, int error) noexcept {
     // What the kernel still works on stays until its completion.
     if (state.sending != nullptr && !state.send_slow && !state.send_silent) {
         WriteSlab* slab = std::exchange(state.sending, nullptr);
-        finish_waiters(*slab, state.error);
+        finish_waiters(slab->waiters, state.error);
+        finish_flusher(state, false);
         give_back_slab(slab);
     }
     if (state.staged != nullptr) {
         WriteSlab* slab = std::exchange(state.staged, nullptr);
-        finish_waiters(*slab, state.error);
+        finish_waiters(slab->waiters, state.error);
+        finish_flusher(state, true);
         give_back_slab(slab);
     }
     if (state.handles != 0) {
@@ -850,7 +881,15 @@ void Network::before_submit() noexcept {
         drain_eligible_.swap(drain_parked_);
 }
 
+void Network::publish_counters() noexcept {
+    counters_.bytes_received.set(tally_.bytes_received);
+    counters_.bytes_sent.set(tally_.bytes_sent);
+    counters_.sends.set(tally_.sends);
+    counters_.leases.set(tally_.leases);
+}
+
 void Network::after_completions() noexcept {
+    publish_counters();
     Ring& ring = reactor_->ring();
     if (!unconfirmed_.empty() && !ring.overflowed()) {
         // Sends that were silent and that the kernel has consumed have succeeded: whatever else they had to say has

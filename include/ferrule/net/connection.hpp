@@ -78,11 +78,12 @@ public:
     std::expected<void, std::error_code> await_resume() noexcept;
 
 private:
-    static constexpr std::uintptr_t suspended = 1;
+    static constexpr std::uintptr_t suspended = 1;  // the pointer is the connection, which knows the waiter
+    static constexpr std::uintptr_t listed = 2;     // the pointer is the wait in a slab's list
     bool suspend(std::coroutine_handle<> handle, Environment* environment);
     void detach() noexcept;
 
-    std::uintptr_t pointer_;  // the connection; once suspended, the wait, marked
+    std::uintptr_t pointer_;
 };
 static_assert(sizeof(FlushAwaiter) == sizeof(void*));
 

@@ -20,8 +20,9 @@ struct WriteSlab {
     std::uint32_t sent = 0;      ///< bytes that the kernel has taken
     std::uint32_t sequence = 0;  ///< of the ring's entry that sends it
     FlushWait* waiters = nullptr;
-    std::uint32_t since = 0;  ///< when the kernel refused to take more, in ticks
-    bool flushed = false;     ///< somebody asked for it to be sent
+    std::uint32_t since = 0;      ///< when the kernel refused to take more, in ticks
+    bool flushed = false;         ///< somebody asked for it to be sent
+    std::uint8_t size_class = 0;  ///< of the slab pool
 
     [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
 };
@@ -42,6 +43,7 @@ enum class CloseStage : std::uint8_t {
 struct ConnectionState {
     Network* network = nullptr;
     std::coroutine_handle<> reader;       // who waits for bytes
+    std::coroutine_handle<> flusher;      // who waits for a flush; more of them wait in the slabs' lists
     LeaseNode* received_first = nullptr;  // bytes that nobody has read yet
     LeaseNode* received_last = nullptr;   // while private_receive: the block that is received into
     LeaseNode* carry = nullptr;           // what the last read left behind
@@ -65,25 +67,29 @@ struct ConnectionState {
     EndReason end_reason = EndReason::none;
     CloseStage stage = CloseStage::open;
 
-    bool receive_armed : 1 = false;      // a receive is in the kernel
-    bool receive_cancelled : 1 = false;  // and its cancel is on its way
+    // Asked for each message: bytes.
+    bool receive_armed = false;  // a receive is in the kernel
+    bool read_ended = false;     // reads have ended, whyever
+    bool write_failed = false;
+    bool reader_queued = false;      // the reader is in the ready list
+    bool flusher_queued = false;     // the flusher is in the ready list
+    bool flusher_on_staged = false;  // the flusher waits for what is staged, not for what is being sent
+    bool in_send_list = false;
+    bool send_silent = false;  // the send says nothing when it succeeds
+    bool send_slow = false;    // the kernel waits for room to send
+
+    // Asked for now and then: bits.
+    bool receive_cancelled : 1 = false;  // a cancel of the receive is on its way
     bool receive_again : 1 = false;      // it has received before: the next receive is multishot
     bool stays : 1 = false;              // a multishot receive has been armed
-    bool read_ended : 1 = false;         // reads have ended, whyever
     bool input_ended : 1 = false;        // the kernel has reported the peer's FIN or an error
-    bool write_failed : 1 = false;
-    bool reader_queued : 1 = false;  // the reader is in the ready list
-    bool starved : 1 = false;        // in the list of those that wait for buffers
-    bool in_send_list : 1 = false;
-
-    bool send_silent : 1 = false;   // the send says nothing when it succeeds
-    bool send_slow : 1 = false;     // the kernel waits for room to send
-    bool unread_input : 1 = false;  // more input is known to wait in the socket
-    bool fin_wanted : 1 = false;    // shut the sending side down when all is out
+    bool starved : 1 = false;            // in the list of those that wait for buffers
+    bool unread_input : 1 = false;       // more input is known to wait in the socket
+    bool private_receive : 1 = false;    // the armed receive is into a private block
+    bool fin_wanted : 1 = false;         // shut the sending side down when all is out
     bool fin_sent : 1 = false;
-    bool reset_wanted : 1 = false;     // abort: close with a reset
-    bool close_linked : 1 = false;     // the close is linked to the last send
-    bool private_receive : 1 = false;  // the armed receive is into a private block
+    bool reset_wanted : 1 = false;  // abort: close with a reset
+    bool close_linked : 1 = false;  // the close is linked to the last send
 };
 static_assert(sizeof(ConnectionState) <= 128);
 

@@ -168,6 +168,9 @@ private:
     ReadWait& take_read_wait();
     void give_back_read_wait(ReadWait& wait) noexcept;
     [[nodiscard]] CancelScope* scope_of(const Environment* environment) const noexcept;
+    [[nodiscard]] bool only_root_cancels(const Environment* environment) const noexcept {
+        return environment == &reactor_->root_environment && !shutting_down_;
+    }
     static constexpr std::uint32_t states_per_chunk = 64;
     static constexpr std::uint32_t no_state = 0xffff'ffff;
 
@@ -176,6 +179,12 @@ private:
     void free_state(ConnectionState& state) noexcept;
     void settle(ConnectionState& state) noexcept;
     [[nodiscard]] ConnectionState* find(Tag tag) noexcept;
+    [[nodiscard]] ConnectionState* locate(Tag tag) noexcept {
+        if (tag.slot >= states_.size() * states_per_chunk) [[unlikely]]
+            return nullptr;
+        ConnectionState& state = states_[tag.slot / states_per_chunk][tag.slot % states_per_chunk];
+        return state.generation == tag.generation ? &state : nullptr;
+    }
     [[nodiscard]] static std::uint64_t tag_of(std::uint8_t kind, const ConnectionState& state) noexcept {
         return Tag{kind, state.generation, state.index}.encode();
     }
@@ -194,6 +203,8 @@ private:
     void wake_reader_later(ConnectionState& state) noexcept;
     void park_reader(ConnectionState& state) noexcept;
     LeaseNode* take_node() noexcept;
+    LeaseNode* ring_node(const BufferRing::Slice& slice) noexcept;
+    void free_node(LeaseNode& node) noexcept;
     void give_back(LeaseNode& node) noexcept;
     void append(ConnectionState& state, LeaseNode& node) noexcept;
     void drop_received(ConnectionState& state) noexcept;
@@ -205,14 +216,30 @@ private:
     // Sending.
     static void on_send(void* owner, const abi::Completion& completion, Tag tag) noexcept;
     WriteSlab* take_slab(std::uint32_t bytes) noexcept;
-    void give_back_slab(WriteSlab* slab) noexcept;
+    WriteSlab* take_slab_class(std::uint8_t size_class) noexcept {
+        void* memory = slabs_.take_class(size_class);
+        if (memory == nullptr) [[unlikely]]
+            return nullptr;
+        auto* slab = new (memory) WriteSlab;
+        slab->capacity = static_cast<std::uint32_t>(SlabPool::block_bytes(size_class) - sizeof(WriteSlab));
+        slab->size_class = size_class;
+        return slab;
+    }
+    void give_back_slab(WriteSlab* slab) noexcept { slabs_.give_back_class(slab, slab->size_class); }
     std::byte* room(ConnectionState& state, std::size_t bytes) noexcept;
-    void request_send(ConnectionState& state) noexcept;
+    void request_send(ConnectionState& state) noexcept {
+        if (state.in_send_list) return;
+        state.in_send_list = true;
+        send_list_.push_back(&state);
+    }
     void build_send(ConnectionState& state) noexcept;
     void send_rest(ConnectionState& state) noexcept;
     void send_done(ConnectionState& state) noexcept;
     void fail_write(ConnectionState& state, int error) noexcept;
-    void finish_waiters(WriteSlab& slab, int error) noexcept;
+    void finish_waiters(FlushWait* first, int error) noexcept;
+    void finish_flusher(ConnectionState& state, bool staged) noexcept;
+    void publish_counters() noexcept;
+    void receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept;
 
     // Closing.
     static void on_close(void* owner, const abi::Completion& completion, Tag tag) noexcept;
@@ -243,6 +270,7 @@ private:
     bool shutting_down_ = false;
     std::unique_ptr<BufferRing> buffers_;
     SlabPool slabs_;
+    std::uint8_t first_slab_class_;
     std::vector<ConnectionState*> send_list_;
     std::vector<ConnectionState*> building_;
     std::vector<ConnectionState*> unconfirmed_;
@@ -252,6 +280,7 @@ private:
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;
+    std::unique_ptr<LeaseNode[]> buffer_nodes_;  // one per buffer, where a buffer is one slice
     std::vector<std::unique_ptr<LeaseNode[]>> node_chunks_;
     LeaseNode* free_nodes_ = nullptr;
     std::vector<std::unique_ptr<FlushWait>> flush_wait_memory_;
@@ -267,6 +296,13 @@ private:
     std::uint8_t timer_route_ = 0;
     std::uint8_t listener_timer_route_ = 0;
     std::function<bool(int, std::uint16_t)> hand_over_;
+    struct Tally {
+        std::uint64_t bytes_received = 0;
+        std::uint64_t bytes_sent = 0;
+        std::uint64_t sends = 0;
+        std::uint64_t leases = 0;
+    };
+    Tally tally_;  // counted without ceremony, published once per pass
     NetworkCounters counters_;
 };
 

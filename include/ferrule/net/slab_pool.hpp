@@ -25,8 +25,10 @@ public:
     ~SlabPool();
 
     /// A block of block_bytes(class_of(bytes)) bytes; null when the account is full or memory is out.
-    [[nodiscard]] void* take(std::uint32_t bytes) noexcept {
-        const std::uint32_t size_class = class_of(bytes);
+    [[nodiscard]] void* take(std::uint32_t bytes) noexcept { return take_class(class_of(bytes)); }
+
+    /// A block of block_bytes(size_class) bytes, as above.
+    [[nodiscard]] void* take_class(std::uint32_t size_class) noexcept {
         if (Block* block = free_[size_class]; block != nullptr) [[likely]] {
             if (used_bytes_ + block_bytes(size_class) > bytes_max_) [[unlikely]]
                 return nullptr;
@@ -39,8 +41,10 @@ public:
     }
 
     /// Gives back a block that was taken for as many bytes.
-    void give_back(void* memory, std::uint32_t bytes) noexcept {
-        const std::uint32_t size_class = class_of(bytes);
+    void give_back(void* memory, std::uint32_t bytes) noexcept { give_back_class(memory, class_of(bytes)); }
+
+    /// Gives back a block of the class.
+    void give_back_class(void* memory, std::uint32_t size_class) noexcept {
         used_bytes_ -= block_bytes(size_class);
         if (idle_bytes_ + block_bytes(size_class) > idle_bytes_max_) [[unlikely]] {
             release(memory);
