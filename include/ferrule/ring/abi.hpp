@@ -87,6 +87,7 @@ static_assert(sizeof(Timespec) == 16);
 
 /// struct io_uring_sqe: one request to the kernel.
 struct SubmissionEntry {
+    /// Of socket commands.
     struct SocketOption {
         std::uint32_t level;
         std::uint32_t optname;
@@ -165,6 +166,7 @@ static_assert(sizeof(Completion) == 16);
     return static_cast<std::uint16_t>(completion.flags >> 16);
 }
 
+/// struct io_sqring_offsets.
 struct SubmissionOffsets {
     std::uint32_t head;
     std::uint32_t tail;
@@ -178,6 +180,7 @@ struct SubmissionOffsets {
 };
 static_assert(sizeof(SubmissionOffsets) == 40);
 
+/// struct io_cqring_offsets.
 struct CompletionOffsets {
     std::uint32_t head;
     std::uint32_t tail;
@@ -243,6 +246,7 @@ struct BufferRingStatus {
 };
 static_assert(sizeof(BufferRingStatus) == 40);
 
+/// struct io_uring_probe_op.
 struct ProbeOperation {
     std::uint8_t op;
     std::uint8_t resv;

@@ -32,6 +32,7 @@ public:
     static constexpr std::uint16_t first_group = 64;
     static constexpr std::uint32_t buffers_max = 32768;
 
+    /// What to create.
     struct Options {
         /// The buffer group id, at least `first_group`.
         std::uint16_t group = first_group;
@@ -110,7 +111,9 @@ public:
         return count;
     }
 
+    /// Buffers in the ring.
     [[nodiscard]] std::uint32_t count() const noexcept { return state_.count; }
+    /// Bytes of each buffer.
     [[nodiscard]] std::uint32_t size() const noexcept { return state_.size; }
     /// Buffers that are neither with the kernel nor staged for it.
     [[nodiscard]] std::uint32_t held() const noexcept { return state_.held; }

@@ -52,6 +52,7 @@ inline std::uint32_t poll_mask(std::uint32_t mask) noexcept {
 
 // ---- nothing, time, cancelling ----
 
+/// Completes with 0.
 inline void nop(abi::SubmissionEntry& entry) noexcept {
     detail::set(entry, abi::Operation::nop, -1, 0, 0, 0);
 }
@@ -64,11 +65,13 @@ inline void timeout(abi::SubmissionEntry& entry, const abi::Timespec* time, std:
     entry.timeout_flags = flags;
 }
 
+/// Ends a timeout by its user_data: -ENOENT when there is none.
 inline void timeout_remove(abi::SubmissionEntry& entry, std::uint64_t user_data, std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::timeout_remove, -1, user_data, 0, 0);
     entry.timeout_flags = flags;
 }
 
+/// Gives a timeout a new time. `flags`: abi::timeout_absolute.
 inline void timeout_update(abi::SubmissionEntry& entry, const abi::Timespec* time, std::uint64_t user_data,
                            std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::timeout_remove, -1, user_data, 0, detail::address_of(time));
@@ -95,17 +98,19 @@ inline void cancel_fd(abi::SubmissionEntry& entry, int fd, std::uint32_t flags) 
 
 // ---- readiness ----
 
-/// `mask`: POLLIN and its kin.
+/// poll(2) once; `mask`: POLLIN and its kin. Completes with the events.
 inline void poll_add(abi::SubmissionEntry& entry, int fd, std::uint32_t mask) noexcept {
     detail::set(entry, abi::Operation::poll_add, fd, 0, 0, 0);
     entry.poll32_events = detail::poll_mask(mask);
 }
 
+/// As poll_add, until a completion without abi::completion_more.
 inline void poll_add_multishot(abi::SubmissionEntry& entry, int fd, std::uint32_t mask) noexcept {
     poll_add(entry, fd, mask);
     entry.len = abi::poll_add_multishot;
 }
 
+/// Ends a poll by its user_data: -ENOENT when there is none.
 inline void poll_remove(abi::SubmissionEntry& entry, std::uint64_t user_data) noexcept {
     detail::set(entry, abi::Operation::poll_remove, -1, user_data, 0, 0);
 }
@@ -117,52 +122,57 @@ inline void poll_update(abi::SubmissionEntry& entry, std::uint64_t old_user_data
     entry.poll32_events = detail::poll_mask(mask);
 }
 
+/// epoll_ctl(2).
 inline void epoll_ctl(abi::SubmissionEntry& entry, int epoll_fd, int fd, int operation, epoll_event* event) noexcept {
     detail::set(entry, abi::Operation::epoll_ctl, epoll_fd, detail::address_of(event),
                 static_cast<std::uint32_t>(operation), static_cast<std::uint32_t>(fd));
 }
 
-/// 6.15
+/// epoll_wait(2) without a timeout (6.15).
 inline void epoll_wait(abi::SubmissionEntry& entry, int epoll_fd, epoll_event* events, std::uint32_t count) noexcept {
     detail::set(entry, abi::Operation::epoll_wait, epoll_fd, detail::address_of(events), count, 0);
 }
 
 // ---- sockets ----
 
+/// socket(2); `flags` must be 0.
 inline void socket(abi::SubmissionEntry& entry, int domain, int type, int protocol, std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::socket, domain, 0, static_cast<std::uint32_t>(protocol),
                 static_cast<std::uint32_t>(type));
     entry.rw_flags = flags;
 }
 
+/// As socket, into a slot of the fixed files.
 inline void socket_direct(abi::SubmissionEntry& entry, int domain, int type, int protocol, std::uint32_t slot,
                           std::uint32_t flags) noexcept {
     socket(entry, domain, type, protocol, flags);
     detail::set_slot(entry, slot);
 }
 
-/// 6.11
+/// bind(2) (6.11).
 inline void bind(abi::SubmissionEntry& entry, int fd, const sockaddr* address, socklen_t length) noexcept {
     detail::set(entry, abi::Operation::bind, fd, detail::address_of(address), 0, length);
 }
 
-/// 6.11
+/// listen(2) (6.11).
 inline void listen(abi::SubmissionEntry& entry, int fd, int backlog) noexcept {
     detail::set(entry, abi::Operation::listen, fd, 0, static_cast<std::uint32_t>(backlog), 0);
 }
 
-/// `flags` as accept4(2): SOCK_CLOEXEC, SOCK_NONBLOCK. `address` and `length` may be null.
+/// accept4(2); `flags`: SOCK_CLOEXEC, SOCK_NONBLOCK. `address` and `length` may be null.
 inline void accept(abi::SubmissionEntry& entry, int fd, sockaddr* address, socklen_t* length, int flags) noexcept {
     detail::set(entry, abi::Operation::accept, fd, detail::address_of(address), 0, detail::address_of(length));
     entry.accept_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// As accept, until a completion without abi::completion_more. The address of each is lost but for the last: pass null.
 inline void accept_multishot(abi::SubmissionEntry& entry, int fd, sockaddr* address, socklen_t* length,
                              int flags) noexcept {
     accept(entry, fd, address, length, flags);
     entry.ioprio = abi::accept_multishot;
 }
 
+/// As accept, into a slot of the fixed files.
 inline void accept_direct(abi::SubmissionEntry& entry, int fd, sockaddr* address, socklen_t* length, int flags,
                           std::uint32_t slot) noexcept {
     accept(entry, fd, address, length, flags);
@@ -176,14 +186,17 @@ inline void accept_multishot_direct(abi::SubmissionEntry& entry, int fd, sockadd
     entry.file_index = abi::file_index_allocate;
 }
 
+/// connect(2).
 inline void connect(abi::SubmissionEntry& entry, int fd, const sockaddr* address, socklen_t length) noexcept {
     detail::set(entry, abi::Operation::connect, fd, detail::address_of(address), 0, length);
 }
 
+/// shutdown(2): `how` is SHUT_RD, SHUT_WR or SHUT_RDWR.
 inline void shutdown(abi::SubmissionEntry& entry, int fd, int how) noexcept {
     detail::set(entry, abi::Operation::shutdown, fd, 0, static_cast<std::uint32_t>(how), 0);
 }
 
+/// send(2).
 inline void send(abi::SubmissionEntry& entry, int fd, const void* data, std::uint32_t length,
                  int message_flags) noexcept {
     detail::set(entry, abi::Operation::send, fd, detail::address_of(data), length, 0);
@@ -207,6 +220,7 @@ inline void send_bundle(abi::SubmissionEntry& entry, int fd, std::uint16_t group
     entry.buf_group = group;
 }
 
+/// sendmsg(2).
 inline void send_message(abi::SubmissionEntry& entry, int fd, const msghdr* message, int message_flags) noexcept {
     detail::set(entry, abi::Operation::send_message, fd, detail::address_of(message), 1, 0);
     entry.msg_flags = static_cast<std::uint32_t>(message_flags);
@@ -229,12 +243,14 @@ inline void send_zero_copy_fixed(abi::SubmissionEntry& entry, int fd, const void
     entry.buf_index = buffer;
 }
 
+/// As send_message, completing as send_zero_copy.
 inline void send_message_zero_copy(abi::SubmissionEntry& entry, int fd, const msghdr* message,
                                    int message_flags) noexcept {
     send_message(entry, fd, message, message_flags);
     entry.opcode = abi::Operation::send_message_zero_copy;
 }
 
+/// recv(2).
 inline void receive(abi::SubmissionEntry& entry, int fd, void* data, std::uint32_t length, int message_flags) noexcept {
     detail::set(entry, abi::Operation::receive, fd, detail::address_of(data), length, 0);
     entry.msg_flags = static_cast<std::uint32_t>(message_flags);
@@ -260,6 +276,7 @@ inline void receive_bundle(abi::SubmissionEntry& entry, int fd, std::uint16_t gr
     entry.ioprio = abi::receive_bundle;
 }
 
+/// recvmsg(2).
 inline void receive_message(abi::SubmissionEntry& entry, int fd, msghdr* message, int message_flags) noexcept {
     detail::set(entry, abi::Operation::receive_message, fd, detail::address_of(message), 1, 0);
     entry.msg_flags = static_cast<std::uint32_t>(message_flags);
@@ -375,15 +392,19 @@ inline void uring_command(abi::SubmissionEntry& entry, int fd, std::uint32_t com
 
 // ---- descriptors ----
 
+/// close(2). Operations on the descriptor that are in flight keep its file.
 inline void close(abi::SubmissionEntry& entry, int fd) noexcept {
     detail::set(entry, abi::Operation::close, fd, 0, 0, 0);
 }
 
+/// Empties a slot of the fixed files.
 inline void close_direct(abi::SubmissionEntry& entry, std::uint32_t slot) noexcept {
     detail::set(entry, abi::Operation::close, 0, 0, 0, 0);
     detail::set_slot(entry, slot);
 }
 
+/// Replaces fixed files from slot `offset` on; -1 empties a slot. With abi::file_index_allocate as offset, the kernel
+/// writes the slots.
 inline void files_update(abi::SubmissionEntry& entry, int* descriptors, std::uint32_t count,
                          std::uint32_t offset) noexcept {
     detail::set(entry, abi::Operation::files_update, -1, detail::address_of(descriptors), count, offset);
@@ -417,6 +438,7 @@ inline void provide_buffers(abi::SubmissionEntry& entry, void* memory, std::uint
     entry.buf_group = group;
 }
 
+/// Takes back buffers that provide_buffers gave; completes with how many.
 inline void remove_buffers(abi::SubmissionEntry& entry, int count, std::uint16_t group) noexcept {
     detail::set(entry, abi::Operation::remove_buffers, count, 0, 0, 0);
     entry.buf_group = group;
@@ -424,6 +446,7 @@ inline void remove_buffers(abi::SubmissionEntry& entry, int count, std::uint16_t
 
 // ---- files: reading and writing; offset ~0ull: the file's own position ----
 
+/// pread(2).
 inline void read(abi::SubmissionEntry& entry, int fd, void* data, std::uint32_t length, std::uint64_t offset) noexcept {
     detail::set(entry, abi::Operation::read, fd, detail::address_of(data), length, offset);
 }
@@ -443,38 +466,41 @@ inline void read_multishot(abi::SubmissionEntry& entry, int fd, std::uint16_t gr
     entry.opcode = abi::Operation::read_multishot;
 }
 
+/// pwrite(2).
 inline void write(abi::SubmissionEntry& entry, int fd, const void* data, std::uint32_t length,
                   std::uint64_t offset) noexcept {
     detail::set(entry, abi::Operation::write, fd, detail::address_of(data), length, offset);
 }
 
-/// `flags`: RWF_*.
+/// preadv2(2); `flags`: RWF_*.
 inline void readv(abi::SubmissionEntry& entry, int fd, const iovec* vectors, std::uint32_t count, std::uint64_t offset,
                   int flags) noexcept {
     detail::set(entry, abi::Operation::readv, fd, detail::address_of(vectors), count, offset);
     entry.rw_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// pwritev2(2); `flags`: RWF_*.
 inline void writev(abi::SubmissionEntry& entry, int fd, const iovec* vectors, std::uint32_t count, std::uint64_t offset,
                    int flags) noexcept {
     detail::set(entry, abi::Operation::writev, fd, detail::address_of(vectors), count, offset);
     entry.rw_flags = static_cast<std::uint32_t>(flags);
 }
 
-/// `data` lies within the registered buffer.
+/// Into memory that lies within a registered buffer.
 inline void read_fixed(abi::SubmissionEntry& entry, int fd, void* data, std::uint32_t length, std::uint64_t offset,
                        std::uint16_t buffer) noexcept {
     detail::set(entry, abi::Operation::read_fixed, fd, detail::address_of(data), length, offset);
     entry.buf_index = buffer;
 }
 
+/// From memory that lies within a registered buffer.
 inline void write_fixed(abi::SubmissionEntry& entry, int fd, const void* data, std::uint32_t length,
                         std::uint64_t offset, std::uint16_t buffer) noexcept {
     detail::set(entry, abi::Operation::write_fixed, fd, detail::address_of(data), length, offset);
     entry.buf_index = buffer;
 }
 
-/// 6.15
+/// As readv, into a registered buffer (6.15).
 inline void readv_fixed(abi::SubmissionEntry& entry, int fd, const iovec* vectors, std::uint32_t count,
                         std::uint64_t offset, int flags, std::uint16_t buffer) noexcept {
     readv(entry, fd, vectors, count, offset, flags);
@@ -482,7 +508,7 @@ inline void readv_fixed(abi::SubmissionEntry& entry, int fd, const iovec* vector
     entry.buf_index = buffer;
 }
 
-/// 6.15
+/// As writev, from a registered buffer (6.15).
 inline void writev_fixed(abi::SubmissionEntry& entry, int fd, const iovec* vectors, std::uint32_t count,
                          std::uint64_t offset, int flags, std::uint16_t buffer) noexcept {
     writev(entry, fd, vectors, count, offset, flags);
@@ -490,40 +516,44 @@ inline void writev_fixed(abi::SubmissionEntry& entry, int fd, const iovec* vecto
     entry.buf_index = buffer;
 }
 
-/// `flags`: 0 or abi::fsync_datasync.
+/// fsync(2); `flags`: 0, or abi::fsync_datasync for fdatasync(2).
 inline void fsync(abi::SubmissionEntry& entry, int fd, std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::fsync, fd, 0, 0, 0);
     entry.fsync_flags = flags;
 }
 
+/// sync_file_range(2).
 inline void sync_file_range(abi::SubmissionEntry& entry, int fd, std::uint32_t length, std::uint64_t offset,
                             int flags) noexcept {
     detail::set(entry, abi::Operation::sync_file_range, fd, 0, length, offset);
     entry.sync_range_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// fallocate(2).
 inline void fallocate(abi::SubmissionEntry& entry, int fd, int mode, std::uint64_t offset,
                       std::uint64_t length) noexcept {
     detail::set(entry, abi::Operation::fallocate, fd, length, static_cast<std::uint32_t>(mode), offset);
 }
 
-/// 6.9
+/// ftruncate(2) (6.9).
 inline void ftruncate(abi::SubmissionEntry& entry, int fd, std::uint64_t length) noexcept {
     detail::set(entry, abi::Operation::ftruncate, fd, 0, 0, length);
 }
 
+/// posix_fadvise(2).
 inline void fadvise(abi::SubmissionEntry& entry, int fd, std::uint64_t offset, std::uint32_t length,
                     int advice) noexcept {
     detail::set(entry, abi::Operation::fadvise, fd, 0, length, offset);
     entry.fadvise_advice = static_cast<std::uint32_t>(advice);
 }
 
+/// madvise(2).
 inline void madvise(abi::SubmissionEntry& entry, void* address, std::uint32_t length, int advice) noexcept {
     detail::set(entry, abi::Operation::madvise, -1, detail::address_of(address), length, 0);
     entry.fadvise_advice = static_cast<std::uint32_t>(advice);
 }
 
-/// `offset_in` and `offset_out`: ~0ull for a pipe. `flags`: SPLICE_F_*, abi::splice_descriptor_in_fixed.
+/// splice(2); `offset_in` and `offset_out`: ~0ull for a pipe. `flags`: SPLICE_F_*, abi::splice_descriptor_in_fixed.
 inline void splice(abi::SubmissionEntry& entry, int fd_in, std::uint64_t offset_in, int fd_out,
                    std::uint64_t offset_out, std::uint32_t length, std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::splice, fd_out, offset_in, length, offset_out);
@@ -531,6 +561,7 @@ inline void splice(abi::SubmissionEntry& entry, int fd_in, std::uint64_t offset_
     entry.splice_flags = flags;
 }
 
+/// tee(2).
 inline void tee(abi::SubmissionEntry& entry, int fd_in, int fd_out, std::uint32_t length,
                 std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::tee, fd_out, 0, length, 0);
@@ -540,36 +571,41 @@ inline void tee(abi::SubmissionEntry& entry, int fd_in, int fd_out, std::uint32_
 
 // ---- files: names ----
 
+/// openat(2).
 inline void open_at(abi::SubmissionEntry& entry, int directory, const char* path, int flags,
                     std::uint32_t mode) noexcept {
     detail::set(entry, abi::Operation::open_at, directory, detail::address_of(path), mode, 0);
     entry.open_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// As open_at, into a slot of the fixed files.
 inline void open_at_direct(abi::SubmissionEntry& entry, int directory, const char* path, int flags, std::uint32_t mode,
                            std::uint32_t slot) noexcept {
     open_at(entry, directory, path, flags, mode);
     detail::set_slot(entry, slot);
 }
 
-/// `size` is sizeof(open_how).
+/// openat2(2); `size` is sizeof(open_how).
 inline void open_at2(abi::SubmissionEntry& entry, int directory, const char* path, const open_how* how,
                      std::uint32_t size) noexcept {
     detail::set(entry, abi::Operation::open_at2, directory, detail::address_of(path), size, detail::address_of(how));
 }
 
+/// As open_at2, into a slot of the fixed files.
 inline void open_at2_direct(abi::SubmissionEntry& entry, int directory, const char* path, const open_how* how,
                             std::uint32_t size, std::uint32_t slot) noexcept {
     open_at2(entry, directory, path, how, size);
     detail::set_slot(entry, slot);
 }
 
+/// statx(2).
 inline void statx(abi::SubmissionEntry& entry, int directory, const char* path, int flags, std::uint32_t mask,
                   struct ::statx* status) noexcept {
     detail::set(entry, abi::Operation::statx, directory, detail::address_of(path), mask, detail::address_of(status));
     entry.statx_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// renameat2(2).
 inline void rename_at(abi::SubmissionEntry& entry, int old_directory, const char* old_path, int new_directory,
                       const char* new_path, std::uint32_t flags) noexcept {
     detail::set(entry, abi::Operation::rename_at, old_directory, detail::address_of(old_path),
@@ -577,19 +613,23 @@ inline void rename_at(abi::SubmissionEntry& entry, int old_directory, const char
     entry.rename_flags = flags;
 }
 
+/// unlinkat(2).
 inline void unlink_at(abi::SubmissionEntry& entry, int directory, const char* path, int flags) noexcept {
     detail::set(entry, abi::Operation::unlink_at, directory, detail::address_of(path), 0, 0);
     entry.unlink_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// mkdirat(2).
 inline void mkdir_at(abi::SubmissionEntry& entry, int directory, const char* path, std::uint32_t mode) noexcept {
     detail::set(entry, abi::Operation::mkdir_at, directory, detail::address_of(path), mode, 0);
 }
 
+/// symlinkat(2).
 inline void symlink_at(abi::SubmissionEntry& entry, const char* target, int directory, const char* path) noexcept {
     detail::set(entry, abi::Operation::symlink_at, directory, detail::address_of(target), 0, detail::address_of(path));
 }
 
+/// linkat(2).
 inline void link_at(abi::SubmissionEntry& entry, int old_directory, const char* old_path, int new_directory,
                     const char* new_path, int flags) noexcept {
     detail::set(entry, abi::Operation::link_at, old_directory, detail::address_of(old_path),
@@ -597,12 +637,14 @@ inline void link_at(abi::SubmissionEntry& entry, int old_directory, const char* 
     entry.hardlink_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// getxattr(2).
 inline void get_xattr(abi::SubmissionEntry& entry, const char* name, void* value, const char* path,
                       std::uint32_t length) noexcept {
     detail::set(entry, abi::Operation::get_xattr, 0, detail::address_of(name), length, detail::address_of(value));
     entry.addr3 = detail::address_of(path);
 }
 
+/// setxattr(2).
 inline void set_xattr(abi::SubmissionEntry& entry, const char* name, const void* value, const char* path, int flags,
                       std::uint32_t length) noexcept {
     detail::set(entry, abi::Operation::set_xattr, 0, detail::address_of(name), length, detail::address_of(value));
@@ -610,11 +652,13 @@ inline void set_xattr(abi::SubmissionEntry& entry, const char* name, const void*
     entry.xattr_flags = static_cast<std::uint32_t>(flags);
 }
 
+/// fgetxattr(2).
 inline void fget_xattr(abi::SubmissionEntry& entry, int fd, const char* name, void* value,
                        std::uint32_t length) noexcept {
     detail::set(entry, abi::Operation::fget_xattr, fd, detail::address_of(name), length, detail::address_of(value));
 }
 
+/// fsetxattr(2).
 inline void fset_xattr(abi::SubmissionEntry& entry, int fd, const char* name, const void* value, int flags,
                        std::uint32_t length) noexcept {
     detail::set(entry, abi::Operation::fset_xattr, fd, detail::address_of(name), length, detail::address_of(value));

@@ -61,6 +61,7 @@ struct FERRULE_EXPORT Capabilities {
     /// The queues can be resized (6.13).
     bool resize_rings = false;
 
+    /// Whether the kernel reports the operation as supported.
     [[nodiscard]] bool supports(abi::Operation operation) const noexcept {
         return operations.test(static_cast<std::size_t>(operation));
     }

@@ -29,6 +29,7 @@ namespace ferrule::inline v0 {
 /// completion.
 class FERRULE_EXPORT Ring {
 public:
+    /// What to create.
     struct Options {
         /// Submission entries; the kernel rounds up to a power of two. Entries are free again as soon as they are
         /// submitted, so few are enough.
@@ -128,12 +129,14 @@ public:
     [[nodiscard]] std::expected<std::uint32_t, std::error_code> submit() noexcept;
 
     /// Submits what is pending and waits until `completions` of them are ready. When not everything was consumed it
-    /// does not wait. Errors as `submit`, and EINTR when a signal came while it waited.
+    /// does not wait, and the completion of a timeout operation ends the wait whatever the count. Errors as `submit`,
+    /// and EINTR when a signal came while it waited.
     [[nodiscard]] std::expected<std::uint32_t, std::error_code> submit_and_wait(std::uint32_t completions) noexcept;
 
     /// A loop's one call: submits all, waits for `min_complete` completions or the timeout (`no_timeout`: without end;
     /// 0: does not wait), runs completion work, flushes overflowed completions. No system call when there is nothing of
-    /// this to do. Returns the entries consumed; a timeout is no error. -EINTR: a signal came; -EAGAIN: the kernel had
+    /// this to do. A timeout operation's completion ends the wait whatever the count, and so does an entry that was not
+    /// consumed. Returns the entries consumed; a timeout is no error. -EINTR: a signal came; -EAGAIN: the kernel had
     /// no memory for a request; -EBUSY: completions have to be taken first. After these three the loop goes on; others
     /// are misuse (`explain_enter_failure`).
     [[nodiscard]] int enter(std::uint32_t min_complete, std::uint64_t timeout_ns) noexcept;
