@@ -1,0 +1,399 @@
+#include <ferrule/assert.hpp>
+#include <ferrule/net/network.hpp>
+#include <ferrule/ring/prepare.hpp>
+
+#include "net/waits.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace ferrule::inline v0 {
+
+// The receiving side of a network's connections: bytes in, leases, the carry, starvation and caps (law 6).
+
+namespace {
+constexpr std::uint32_t nodes_per_chunk = 256;
+}
+
+// ---- the memory of received bytes ----
+
+LeaseNode* Network::take_node() noexcept {
+    if (free_nodes_ == nullptr) [[unlikely]] {
+        try {
+            node_chunks_.push_back(std::make_unique<LeaseNode[]>(nodes_per_chunk));
+        } catch (const std::bad_alloc&) {
+            return nullptr;
+        }
+        for (std::uint32_t index = 0; index < nodes_per_chunk; ++index) {
+            LeaseNode& node = node_chunks_.back()[index];
+            node.next = free_nodes_;
+            free_nodes_ = &node;
+        }
+    }
+    return std::exchange(free_nodes_, free_nodes_->next);
+}
+
+inline LeaseNode* Network::ring_node(const BufferRing::Slice& slice) noexcept {
+    LeaseNode* node = buffer_nodes_ != nullptr ? &buffer_nodes_[slice.buffer] : take_node();
+    if (node == nullptr) [[unlikely]]
+        return nullptr;
+    node->owner = LeaseOwner::ring;
+    node->data = slice.data;
+    node->length = node->charged = slice.length;
+    node->buffer = slice.buffer;
+    return node;
+}
+
+inline void Network::free_node(LeaseNode& node) noexcept {
+    if (buffer_nodes_ != nullptr && node.owner == LeaseOwner::ring) return;
+    node.next = free_nodes_;
+    free_nodes_ = &node;
+}
+
+LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexcept {
+    LeaseNode* node = take_node();
+    if (node == nullptr) return nullptr;
+    auto* block = static_cast<std::byte*>(slabs_.take(bytes));
+    if (block == nullptr) {
+        node->next = free_nodes_;
+        free_nodes_ = node;
+        return nullptr;
+    }
+    node->next = nullptr;
+    node->owner = LeaseOwner::heap;
+    node->block = node->data = block;
+    node->block_bytes = bytes;
+    node->charged = bytes;
+    node->length = 0;
+    node->connection = &state;
+    ++state.held;
+    state.received_bytes += bytes;
+    ++tally_.leases;
+    return node;
+}
+
+void Network::give_back(LeaseNode& node) noexcept {
+    ConnectionState& state = *node.connection;
+    if (node.owner == LeaseOwner::ring) [[likely]] {
+        buffers_->give_back(node.buffer);
+    } else {
+        slabs_.give_back(node.block, node.block_bytes);
+    }
+    state.received_bytes -= node.charged;
+    --state.held;
+    --tally_.leases;
+    free_node(node);
+    if (state.stage == CloseStage::closed) [[unlikely]]
+        settle(state);
+}
+
+void Network::append(ConnectionState& state, LeaseNode& node) noexcept {
+    node.next = nullptr;
+    if (state.received_first == nullptr) {
+        state.received_first = &node;
+    } else {
+        state.received_last->next = &node;
+    }
+    state.received_last = &node;
+}
+
+void Network::drop_received(ConnectionState& state) noexcept {
+    if (state.received_first != nullptr || state.carry != nullptr) state.unread_input = true;
+    LeaseNode* lists[] = {std::exchange(state.carry, nullptr), std::exchange(state.received_first, nullptr)};
+    if (!state.private_receive) state.received_last = nullptr;
+    for (LeaseNode* node : lists) {
+        while (node != nullptr) give_back(*std::exchange(node, node->next));
+    }
+}
+
+LeaseNode* Network::gather(LeaseNode* first, std::uint32_t total) noexcept {
+    ConnectionState& state = *first->connection;
+    LeaseNode* into = first;
+    LeaseNode* from = first->next;
+    const bool fits =
+        first->owner == LeaseOwner::heap && total <= SlabPool::block_bytes(SlabPool::class_of(first->block_bytes)) -
+                                                         static_cast<std::uint64_t>(first->data - first->block);
+    if (!fits) {
+        into = heap_node(state, total);
+        if (into == nullptr) return nullptr;
+        from = first;
+    }
+    while (from != nullptr) {
+        std::memcpy(into->data + into->length, from->data, from->length);
+        into->length += from->length;
+        give_back(*std::exchange(from, from->next));
+    }
+    into->next = nullptr;
+    return into;
+}
+
+void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
+    ConnectionState& state = *first->connection;
+    const bool begun = consumed == 0 && state.message_since != 0;
+    while (first != nullptr && consumed >= first->length) {
+        consumed -= first->length;
+        give_back(*std::exchange(first, first->next));
+    }
+    if (first == nullptr) {
+        state.message_since = 0;
+        return;
+    }
+    first->data += consumed;
+    first->length -= consumed;
+    if (state.handles == 0) {
+        while (first != nullptr) give_back(*std::exchange(first, first->next));
+        return;
+    }
+    if (!begun) state.message_since = std::max(ticks_now(), 1u);
+    if (first->next != nullptr || first->owner == LeaseOwner::ring) {
+        // A slow peer must not hold the buffers that all connections share: what it left is copied out of them.
+        std::uint32_t total = 0;
+        for (const LeaseNode* node = first; node != nullptr; node = node->next) total += node->length;
+        if (LeaseNode* gathered = gather(first, total); gathered != nullptr) first = gathered;
+    }
+    LeaseNode** end = &state.carry;
+    while (*end != nullptr) end = &(*end)->next;
+    *end = first;
+}
+
+// ---- receives ----
+
+void Network::arm_receive(ConnectionState& state) noexcept {
+    abi::SubmissionEntry& entry = reactor_->ring().entry();
+    if (state.receive_again) [[likely]] {
+        prepare::receive_multishot(entry, state.descriptor, buffers_->group(), 0);
+        state.stays = true;
+    } else {
+        prepare::receive_select(entry, state.descriptor, buffers_->group(), 0, 0);
+    }
+    entry.user_data = tag_of(receive_kind_, state);
+    state.receive_armed = true;
+    state.receive_cancelled = false;
+    ++state.operations;
+}
+
+bool Network::arm_private_receive(ConnectionState& state) noexcept {
+    if (state.received_bytes + options_.receive_buffer_size > options_.receive_limit) return false;
+    LeaseNode* node = heap_node(state, options_.receive_buffer_size);
+    if (node == nullptr) return false;
+    abi::SubmissionEntry& entry = reactor_->ring().entry();
+    prepare::receive(entry, state.descriptor, node->block, node->block_bytes, 0);
+    entry.user_data = tag_of(receive_kind_, state);
+    state.received_last = node;
+    state.private_receive = true;
+    state.receive_armed = true;
+    state.receive_cancelled = false;
+    ++state.operations;
+    counters_.private_receives.add();
+    return true;
+}
+
+void Network::cancel_receive(ConnectionState& state) noexcept {
+    if (!state.receive_armed || state.receive_cancelled) return;
+    state.receive_cancelled = true;
+    reactor_->cancel_request(tag_of(receive_kind_, state));
+}
+
+void Network::park_reader(ConnectionState& state) noexcept {
+    state.parked_at = ticks_now();
+    if (state.carry != nullptr) [[unlikely]] {
+        if (options_.read_timeout.count() > 0) {
+            const std::uint64_t due = due_of(state.message_since, options_.read_timeout);
+            if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)
+                reactor_->timers().arm(state.timer, due);
+        }
+    }
+    if (draining_ && idle(state)) [[unlikely]]
+        drain_parked_.push_back(&state);
+    if (state.receive_armed) [[likely]]
+        return;
+    if (state.held < options_.receive_lease_limit) [[likely]] {
+        arm_receive(state);
+    } else if (!arm_private_receive(state)) {
+        // This read has not suspended yet: it ends in the ready list.
+        end_read(state, EndReason::limit, ENOBUFS);
+    }
+}
+
+void Network::wake_reader(ConnectionState& state) noexcept {
+    if (!state.reader || state.reader_queued) return;
+    reactor_->resume(state.reader);
+}
+
+void Network::wake_reader_later(ConnectionState& state) noexcept {
+    if (!state.reader || state.reader_queued) return;
+    state.reader_queued = true;
+    reactor_->resume_later(state.reader);
+}
+
+void Network::end_read(ConnectionState& state, EndReason reason, int error) noexcept {
+    if (!state.read_ended) {
+        state.read_ended = true;
+        state.end_reason = reason;
+        if (error != 0 && state.error == 0) state.error = static_cast<std::uint16_t>(error);
+    }
+    wake_reader_later(state);
+}
+
+void Network::on_receive(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+    auto& self = *static_cast<Network*>(owner);
+    ConnectionState* found = self.locate(tag);
+    constexpr std::uint32_t usual = abi::completion_buffer | abi::completion_more;
+    if (found != nullptr && (completion.flags & usual) == usual && completion.result > 0 && found->handles != 0)
+        [[likely]] {
+        ConnectionState& state = *found;
+        const BufferRing::Slice slice = self.buffers_->take(completion);
+        if (LeaseNode* node = self.ring_node(slice); node != nullptr) [[likely]] {
+            node->connection = &state;
+            ++state.held;
+            state.received_bytes += slice.length;
+            ++self.tally_.leases;
+            self.tally_.bytes_received += slice.length;
+            self.append(state, *node);
+            if (state.reader) [[likely]] {
+                self.wake_reader(state);
+            } else if (state.held >= self.options_.receive_lease_limit && !state.receive_cancelled) {
+                self.counters_.pauses.add();
+                self.cancel_receive(state);
+            }
+            return;
+        }
+        self.buffers_->give_back(slice.buffer);
+        // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
+        self.end_read(state, EndReason::limit, ENOMEM);
+        return;
+    }
+    if (found == nullptr) {
+        self.counters_.stale_completions.add();
+        if ((completion.flags & abi::completion_buffer) != 0)
+            self.buffers_->give_back(self.buffers_->take(completion).buffer);
+        return;
+    }
+    self.receive_slowly(*found, completion);
+}
+
+void Network::receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept {
+    const bool ended = (completion.flags & abi::completion_more) == 0;
+    LeaseNode* node = nullptr;
+    if ((completion.flags & abi::completion_buffer) != 0) {
+        const BufferRing::Slice slice = buffers_->take(completion);
+        node = completion.result > 0 ? ring_node(slice) : nullptr;
+        if (node == nullptr) {
+            buffers_->give_back(slice.buffer);
+        } else {
+            node->connection = &state;
+            ++state.held;
+            state.received_bytes += slice.length;
+            ++tally_.leases;
+        }
+    }
+    if (ended) {
+        state.receive_armed = false;
+        --state.operations;
+        if (state.private_receive) {
+            state.private_receive = false;
+            LeaseNode* block = std::exchange(state.received_last, nullptr);
+            if (completion.result > 0) {
+                node = block;
+                node->length = static_cast<std::uint32_t>(completion.result);
+            } else {
+                give_back(*block);
+            }
+        }
+    }
+    if (completion.result <= 0) {
+        if (ended) receive_ended(state, completion.result);
+        return;
+    }
+    state.receive_again = true;
+    state.unread_input = ended && (completion.flags & abi::completion_socket_nonempty) != 0;
+    tally_.bytes_received += static_cast<std::uint64_t>(completion.result);
+    if (node == nullptr) {
+        // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
+        end_read(state, EndReason::limit, ENOMEM);
+        return;
+    }
+    if (state.handles == 0) {
+        give_back(*node);
+        if (ended && state.stage != CloseStage::closed) progress_close(state);
+        return;
+    }
+    append(state, *node);
+    if (state.reader) {
+        wake_reader(state);
+    } else if (state.held >= options_.receive_lease_limit && state.receive_armed && !state.receive_cancelled) {
+        counters_.pauses.add();
+        cancel_receive(state);
+    }
+}
+
+void Network::receive_ended(ConnectionState& state, int result) noexcept {
+    switch (result) {
+        case 0:
+            state.input_ended = true;
+            if (state.handles != 0) end_read(state, EndReason::end_of_stream, 0);
+            break;
+        case -ENOBUFS:
+            counters_.starvations.add();
+            if (!state.starved) {
+                state.starved = true;
+                starved_.push_back(&state);
+            }
+            break;
+        case -ECANCELED:
+        case -EINTR:
+        case -EAGAIN:
+            // Whoever waits still waits: the receive is armed again. A paused or closing connection is not read from.
+            if (state.handles != 0 && state.reader && !state.reader_queued) {
+                if (state.held < options_.receive_lease_limit) {
+                    arm_receive(state);
+                } else if (!arm_private_receive(state)) {
+                    end_read(state, EndReason::limit, ENOBUFS);
+                }
+            }
+            break;
+        case -ECONNRESET:
+        case -EPIPE:
+        case -ETIMEDOUT:
+        case -EHOSTUNREACH:
+        case -ENETUNREACH:
+            state.input_ended = true;
+            counters_.resets.add();
+            if (state.handles != 0) end_read(state, EndReason::reset, -result);
+            break;
+        default:
+            state.input_ended = true;
+            if (state.handles != 0) end_read(state, EndReason::failed, -result);
+            break;
+    }
+    if (state.handles == 0 && state.stage != CloseStage::closed) progress_close(state);
+}
+
+void Network::serve_starved() noexcept {
+    std::uint32_t available = buffers_->count() - buffers_->held();
+    std::size_t kept = 0;
+    for (std::size_t index = 0; index < starved_.size(); ++index) {
+        ConnectionState& state = *starved_[index];
+        if (!state.starved) continue;
+        const bool wants = !state.receive_armed && state.descriptor >= 0 &&
+                           ((state.reader && !state.reader_queued) || state.stage == CloseStage::lingering);
+        if (!wants) {
+            state.starved = false;
+        } else if (available > 0) {
+            --available;
+            state.starved = false;
+            arm_receive(state);
+        } else if (state.stage == CloseStage::lingering) {
+            starved_[kept++] = &state;  // its linger timeout bounds the wait
+        } else {
+            state.starved = false;
+            if (!arm_private_receive(state)) end_read(state, EndReason::limit, ENOBUFS);
+        }
+    }
+    starved_.resize(kept);
+}
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,213 @@
+#include <ferrule/assert.hpp>
+#include <ferrule/net/network.hpp>
+#include <ferrule/ring/prepare.hpp>
+
+#include "net/waits.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace ferrule::inline v0 {
+
+// The sending side of a network's connections: slabs of written bytes, one send of all of them per pass, and who waits
+// for it.
+
+namespace {
+/// A silent send: what the kernel cannot take at once is reported, and sent again when there is room.
+constexpr int send_at_once = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT;
+/// A send that waits in the kernel for room.
+constexpr int send_when_possible = MSG_NOSIGNAL | MSG_WAITALL;
+}  // namespace
+
+WriteSlab* Network::take_slab(std::uint32_t bytes) noexcept {
+    return take_slab_class(SlabPool::class_of(bytes + static_cast<std::uint32_t>(sizeof(WriteSlab))));
+}
+
+std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
+    if (state.write_failed || state.fin_wanted) return nullptr;
+    WriteSlab* slab = state.staged;
+    const std::uint64_t size = slab != nullptr ? slab->size : 0;
+    const std::uint64_t pending = state.sending != nullptr ? state.sending->size : 0;
+    if (bytes > options_.write_limit || size + pending + bytes > options_.write_limit) {
+        fail_write(state, ENOBUFS);
+        return nullptr;
+    }
+    if (slab != nullptr && slab->capacity - slab->size >= bytes) return slab->data() + slab->size;
+    std::uint64_t capacity = std::max<std::uint64_t>(size + bytes, options_.write_slab_size);
+    if (slab != nullptr) capacity = std::max<std::uint64_t>(capacity, std::uint64_t{slab->capacity} * 2);
+    capacity =
+        std::min<std::uint64_t>(capacity, std::max<std::uint64_t>(options_.write_limit, options_.write_slab_size));
+    WriteSlab* larger = take_slab(static_cast<std::uint32_t>(capacity));
+    if (larger == nullptr) {
+        fail_write(state, ENOBUFS);
+        return nullptr;
+    }
+    if (slab != nullptr) {
+        std::memcpy(larger->data(), slab->data(), slab->size);
+        larger->size = slab->size;
+        larger->flushed = slab->flushed;
+        larger->waiters = slab->waiters;
+        for (FlushWait* wait = larger->waiters; wait != nullptr; wait = wait->next) wait->slab = larger;
+        give_back_slab(slab);
+    }
+    state.staged = larger;
+    return larger->data() + larger->size;
+}
+
+void Network::build_send(ConnectionState& state) noexcept {
+    if (state.sending != nullptr) return;  // its end asks again
+    WriteSlab* slab = state.staged;
+    if (slab == nullptr || slab->size == 0 || state.write_failed) {
+        if (slab != nullptr && (state.handles == 0 || slab->flushed)) {
+            state.staged = nullptr;
+            finish_waiters(slab->waiters, state.write_failed ? state.error : 0);
+            finish_flusher(state, true);
+            give_back_slab(slab);
+        }
+        if (state.handles == 0) {
+            progress_close(state);
+        } else if (state.fin_wanted && !state.fin_sent && !state.write_failed) {
+            state.fin_sent = true;
+            reactor_->kernel().shutdown(state.descriptor, SHUT_WR);
+        }
+        return;
+    }
+    Ring& ring = reactor_->ring();
+    // A linked close must stand right behind its send.
+    bool link = state.handles == 0 && state.stage == CloseStage::flushing && may_close_at_once(state);
+    if (link && ring.available() < 2) {
+        static_cast<void>(ring.submit());
+        link = ring.available() >= 2;
+    }
+    state.staged = nullptr;
+    state.sending = slab;
+    state.flusher_on_staged = false;
+    slab->sequence = ring.next_sequence();
+    abi::SubmissionEntry& entry = ring.entry();
+    prepare::send(entry, state.descriptor, slab->data(), slab->size, send_at_once);
+    entry.flags = static_cast<std::uint8_t>(abi::entry_completion_skip_success | (link ? abi::entry_link : 0));
+    entry.user_data = tag_of(send_kind_, state);
+    state.send_silent = true;
+    unconfirmed_.push_back(&state);
+    if (link) {
+        state.close_linked = true;
+        submit_close(state);
+    }
+}
+
+void Network::send_rest(ConnectionState& state) noexcept {
+    WriteSlab& slab = *state.sending;
+    abi::SubmissionEntry& entry = reactor_->ring().entry();
+    prepare::send(entry, state.descriptor, slab.data() + slab.sent, slab.size - slab.sent, send_when_possible);
+    entry.user_data = tag_of(send_kind_, state);
+    state.send_slow = true;
+    ++state.operations;
+    slab.since = ticks_now();
+    counters_.slow_sends.add();
+    if (options_.write_timeout.count() > 0) {
+        const std::uint64_t due = due_of(slab.since, options_.write_timeout);
+        if (!state.timer.armed() || reactor_->timers().due(state.timer) > due) reactor_->timers().arm(state.timer, due);
+    }
+}
+
+void Network::on_send(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+    auto& self = *static_cast<Network*>(owner);
+    ConnectionState* found = self.find(tag);
+    if (found == nullptr) return;
+    ConnectionState& state = *found;
+    if (state.sending == nullptr || (!state.send_silent && !state.send_slow)) {
+        self.counters_.stale_completions.add();
+        return;
+    }
+    if (state.send_slow) {
+        state.send_slow = false;
+        --state.operations;
+    }
+    state.send_silent = false;
+    WriteSlab& slab = *state.sending;
+    if (completion.result > 0) slab.sent += static_cast<std::uint32_t>(completion.result);
+    if (slab.sent == slab.size) {
+        self.send_done(state);
+    } else if (state.reset_wanted || state.write_failed) {
+        self.fail_write(state, ECONNABORTED);
+    } else if (completion.result >= 0 || completion.result == -EAGAIN || completion.result == -EINTR) {
+        self.send_rest(state);
+    } else {
+        self.fail_write(state, -completion.result);
+    }
+}
+
+void Network::send_done(ConnectionState& state) noexcept {
+    WriteSlab* slab = std::exchange(state.sending, nullptr);
+    tally_.bytes_sent += slab->size;
+    ++tally_.sends;
+    if (slab->waiters != nullptr) [[unlikely]]
+        finish_waiters(std::exchange(slab->waiters, nullptr), 0);
+    give_back_slab(slab);
+    if (state.handles == 0) [[unlikely]] {
+        if (state.stage == CloseStage::closed) {
+            settle(state);
+        } else {
+            request_send(state);
+        }
+        return;
+    }
+    if ((state.staged != nullptr && state.staged->flushed) || (state.fin_wanted && !state.fin_sent)) [[unlikely]]
+        request_send(state);
+    // The usual case: one waiter, resumed here and now. It may do anything, so it comes last.
+    if (state.flusher && !state.flusher_on_staged && !state.flusher_queued) [[likely]]
+        reactor_->resume(state.flusher);
+}
+
+void Network::finish_waiters(FlushWait* first, int error) noexcept {
+    // They go to the ready list: each may end what the next one waits for.
+    for (FlushWait* wait = first; wait != nullptr; wait = wait->next) {
+        CancelScope::remove(wait->cancel_node);
+        wait->slab = nullptr;
+        wait->error = error;
+        wait->stage = FlushWait::Stage::queued;
+        reactor_->resume_later(wait->waiter);
+    }
+}
+
+void Network::finish_flusher(ConnectionState& state, bool staged) noexcept {
+    if (!state.flusher || state.flusher_queued || state.flusher_on_staged != staged) return;
+    state.flusher_queued = true;
+    reactor_->resume_later(state.flusher);
+}
+
+void Network::fail_write(ConnectionState& state, int error) noexcept {
+    if (!state.write_failed) {
+        state.write_failed = true;
+        if (state.error == 0) state.error = static_cast<std::uint16_t>(error);
+    }
+    // What the kernel still works on stays until its completion.
+    if (state.sending != nullptr && !state.send_slow && !state.send_silent) {
+        WriteSlab* slab = std::exchange(state.sending, nullptr);
+        finish_waiters(slab->waiters, state.error);
+        finish_flusher(state, false);
+        give_back_slab(slab);
+    }
+    if (state.staged != nullptr) {
+        WriteSlab* slab = std::exchange(state.staged, nullptr);
+        finish_waiters(slab->waiters, state.error);
+        finish_flusher(state, true);
+        give_back_slab(slab);
+    }
+    if (state.handles != 0) {
+        const EndReason reason = state.error == ETIMEDOUT                            ? EndReason::deadline
+                                 : state.error == EPIPE || state.error == ECONNRESET ? EndReason::reset
+                                                                                     : EndReason::failed;
+        end_read(state, reason, 0);
+    } else if (state.stage != CloseStage::closed) {
+        progress_close(state);
+    } else {
+        settle(state);
+    }
+}
+
+}  // namespace ferrule::inline v0
