@@ -24,6 +24,7 @@ struct WriteSlab {
     bool flushed = false;         ///< somebody asked for it to be sent
     std::uint8_t size_class = 0;  ///< of the slab pool
 
+    /// Where the bytes are: behind this header.
     [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
 };
 static_assert(sizeof(WriteSlab) == 40 || sizeof(WriteSlab) == 32);

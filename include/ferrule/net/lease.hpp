@@ -117,6 +117,7 @@ public:
 
     explicit operator bool() const noexcept { return first_ != nullptr; }
 
+    /// Walks the slices; forward, single pass or several.
     class iterator {
     public:
         using value_type = Slice;

@@ -14,7 +14,7 @@ namespace ferrule::inline v0 {
 /// How a socket listens. Options that do not belong to the address's family are not used.
 struct ListenSocketOptions {
     /// Where. Port 0: the system chooses one; local_address() tells which.
-    Address address;
+    Address address{};
 
     /// Connections that may wait to be accepted. The system cuts it down to net.core.somaxconn (listen(2)).
     int backlog = 4096;

@@ -126,11 +126,15 @@ public:
         hand_over_ = std::move(function);
     }
 
+    /// The reactor whose network this is.
     [[nodiscard]] Reactor& reactor() const noexcept { return *reactor_; }
+    /// What it was made with.
     [[nodiscard]] const NetworkOptions& options() const noexcept { return options_; }
     /// Connections now. Any thread.
     [[nodiscard]] const NetworkCounters& counters() const noexcept { return counters_; }
+    /// The memory of written, carried and privately received bytes.
     [[nodiscard]] const SlabPool& slabs() const noexcept { return slabs_; }
+    /// The buffers that the kernel receives into.
     [[nodiscard]] const BufferRing& buffers() const noexcept { return *buffers_; }
 
     // Subsystem.

@@ -56,9 +56,11 @@ public:
         idle_bytes_ += block_bytes(size_class);
     }
 
+    /// The class of blocks that hold so many bytes.
     [[nodiscard]] static constexpr std::uint32_t class_of(std::uint32_t bytes) noexcept {
         return bytes <= block_bytes_min ? 0 : static_cast<std::uint32_t>(std::bit_width(bytes - 1)) - std::uint32_t{8};
     }
+    /// The size of a class's blocks.
     [[nodiscard]] static constexpr std::uint64_t block_bytes(std::uint32_t size_class) noexcept {
         return std::uint64_t{block_bytes_min} << size_class;
     }
