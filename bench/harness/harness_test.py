@@ -63,6 +63,7 @@ def load_line(**changes):
         "mode": "closed", "requests": 300000, "seconds": 1.0, "rps": 300000.0, "p50_us": 200.0, "p99_us": 300.0, "p999_us": 400.0,
         "errors": 0, "bytes": 12000000, "answer_bytes": 40, "timed_out": False, "idle_passes": 0.5, "idle_share": 0.1,
         "server_cpu_ns": 960_000_000, "server_wait_share": 0.0, "load_wait_share": 0.0,
+        "cpu_busy_share": 0.97,
     }
     line.update(changes)
     return line
@@ -79,14 +80,18 @@ class Cells(unittest.TestCase):
         self.assertEqual(cell["marks"], [])
 
     def test_a_server_that_waits_for_load_marks_the_generator(self):
-        self.assertEqual(measure.figures(SATURATING, load_line(server_cpu_ns=800_000_000))["marks"], ["generator-bound"])
+        self.assertEqual(measure.figures(SATURATING, load_line(server_cpu_ns=800_000_000, cpu_busy_share=0.8))["marks"], ["generator-bound"])
 
     def test_a_server_that_waits_for_its_cpu_does_not(self):
         marks = measure.figures(SATURATING, load_line(server_cpu_ns=800_000_000, server_wait_share=0.15))["marks"]
         self.assertEqual(marks, ["contended"])
 
+    def test_a_cpu_that_others_use_is_marked(self):
+        self.assertEqual(measure.figures(BY_RATE, load_line(server_cpu_ns=400_000_000, cpu_busy_share=0.45))["marks"], [])
+        self.assertEqual(measure.figures(BY_RATE, load_line(server_cpu_ns=400_000_000, cpu_busy_share=0.55))["marks"], ["contended"])
+
     def test_a_fixed_rate_need_not_saturate(self):
-        self.assertEqual(measure.figures(BY_RATE, load_line(server_cpu_ns=400_000_000))["marks"], [])
+        self.assertEqual(measure.figures(BY_RATE, load_line(server_cpu_ns=400_000_000, cpu_busy_share=0.4))["marks"], [])
         self.assertEqual(measure.figures(BY_RATE, load_line(idle_share=0.0))["marks"], ["generator-bound"])
 
     def test_errors_are_marked(self):

@@ -35,7 +35,7 @@ options
   --timeout N         milliseconds without any answer that end the run (10000)
   --watch PID[,PID]   report the CPU time that these processes used in the window
   --steps N[,N]       hold: numbers of connections
-  --cpu N             start: CPU to pin the command to
+  --cpu N             the servers' CPU: report how busy it was, with anything; start: pin the command to it
 )";
 
 [[noreturn]] void refuse(std::string_view argument, std::string_view value) {

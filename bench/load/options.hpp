@@ -23,7 +23,7 @@ struct Options {
     unsigned timeout_milliseconds = 10000;
     std::vector<pid_t> watched;        // processes whose CPU time is read at both ends of the window
     std::vector<unsigned> steps;       // hold: numbers of connections to reach, one after the other
-    int cpu = -1;                      // start: CPU of the command
+    int cpu = -1;                      // the servers' CPU: whose time is reported, or, for start, to pin the command to
     std::vector<std::string> command;  // start: what to run
 };
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -79,6 +80,27 @@ CpuTime CpuMeter::read() const {
     return sum;
 }
 
+CpuTicks cpu_ticks(int cpu) {
+    CpuTicks ticks;
+    FILE* statistics = cpu < 0 ? nullptr : std::fopen("/proc/stat", "re");
+    if (statistics == nullptr) return ticks;
+    char line[512];
+    while (std::fgets(line, sizeof line, statistics) != nullptr) {
+        int number = -1;
+        // user, nice, system, idle, iowait, irq, softirq, steal: proc(5).
+        std::array<unsigned long long, 8> fields{};
+        if (std::sscanf(line, "cpu%d %llu %llu %llu %llu %llu %llu %llu %llu", &number, &fields[0], &fields[1],
+                        &fields[2], &fields[3], &fields[4], &fields[5], &fields[6], &fields[7]) != 9 ||
+            number != cpu)
+            continue;
+        ticks.idle = fields[3] + fields[4];
+        for (const unsigned long long field : fields) ticks.total += field;
+        break;
+    }
+    std::fclose(statistics);
+    return ticks;
+}
+
 Report::Report(const Options& options)
     : options_(options),
       began_(now_ns()),
@@ -120,6 +142,7 @@ void Report::open_window() {
     in_window_ = true;
     server_ = server_meter_.read();
     own_ = own_meter_.read();
+    ticks_ = cpu_ticks(options_.cpu);
     window_begin_ = now_ns();
     window_end_ = window_begin_ + options_.milliseconds * nanoseconds_per_millisecond;
     last_pass_ = window_begin_;
@@ -130,6 +153,8 @@ void Report::close_window() {
     server_meter_.scan();
     const CpuTime server = server_meter_.read();
     const CpuTime own = own_meter_.read();
+    const CpuTicks ticks = cpu_ticks(options_.cpu);
+    ticks_ = {ticks.idle - ticks_.idle, ticks.total - ticks_.total};
     server_ = {server.running_ns - server_.running_ns, server.waiting_ns - server_.waiting_ns};
     own_ = {own.running_ns - own_.running_ns, own.waiting_ns - own_.waiting_ns};
 }
@@ -141,14 +166,14 @@ void Report::print(const char* mode, uint64_t answer_bytes) const {
         "{\"mode\": \"%s\", \"requests\": %llu, \"seconds\": %.6f, \"rps\": %.1f, \"p50_us\": %.3f, \"p99_us\": %.3f, "
         "\"p999_us\": %.3f, \"errors\": %llu, \"bytes\": %llu, \"answer_bytes\": %llu, \"timed_out\": %s, "
         "\"idle_passes\": %.4f, \"idle_share\": %.4f, \"server_cpu_ns\": %llu, \"server_wait_share\": %.4f, "
-        "\"load_wait_share\": %.4f}\n",
+        "\"load_wait_share\": %.4f, \"cpu_busy_share\": %.4f}\n",
         mode, static_cast<unsigned long long>(requests_), seconds, static_cast<double>(requests_) / seconds,
         microseconds(latencies_.quantile(0.5)), microseconds(latencies_.quantile(0.99)),
         microseconds(latencies_.quantile(0.999)), static_cast<unsigned long long>(errors_),
         static_cast<unsigned long long>(bytes_), static_cast<unsigned long long>(answer_bytes),
         timed_out_ ? "true" : "false", share(idle_passes_, passes_), share(idle_ns_, window),
         static_cast<unsigned long long>(server_.running_ns), share(server_.waiting_ns, window),
-        share(own_.waiting_ns, window));
+        share(own_.waiting_ns, window), share(ticks_.total - ticks_.idle, ticks_.total));
 }
 
 }  // namespace load

@@ -73,6 +73,15 @@ private:
     std::vector<std::pair<pid_t, int>> threads_;  // thread and its open file
 };
 
+// Ticks of one CPU since boot, from /proc/stat.
+struct CpuTicks {
+    uint64_t idle = 0;
+    uint64_t total = 0;
+};
+
+// All zero where `cpu` is negative or not there.
+CpuTicks cpu_ticks(int cpu);
+
 // Counters of one run. The generator's loop adds to them while in_window() and reports what its passes did.
 class Report {
 public:
@@ -121,6 +130,7 @@ private:
     CpuMeter own_meter_;
     CpuTime server_;
     CpuTime own_;
+    CpuTicks ticks_;
 };
 
 }  // namespace load
