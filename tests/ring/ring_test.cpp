@@ -39,6 +39,15 @@ void take_and_expect(Ring& ring, std::uint64_t user_data, std::int32_t result = 
     EXPECT_EQ(completion->result, result);
 }
 
+/// Takes the completions of an entry 1 that ran and an entry 2 that was bad: Linux 6.1 posts the bad one first.
+void take_good_and_bad(Ring& ring) {
+    for (int number = 0; number != 2; ++number) {
+        const auto completion = ring.try_completion();
+        ASSERT_TRUE(completion.has_value());
+        EXPECT_EQ(completion->result, completion->user_data == 1 ? 0 : -EINVAL) << completion->user_data;
+    }
+}
+
 TEST(Ring, W1FreshRingHasItsSizesAndRunsOneNop) {
     Ring::Options options;
     options.entries = 8;
@@ -157,8 +166,7 @@ TEST(Ring, W7InvalidEntryStopsTheBatchWithoutSubmitAll) {
     bad.user_data = 2;
     prepare_nop(ring.entry(), 3);
     EXPECT_EQ(ring.submit_and_wait(3), 2u);
-    take_and_expect(ring, 1);
-    take_and_expect(ring, 2, -EINVAL);
+    take_good_and_bad(ring);
     EXPECT_FALSE(ring.try_completion().has_value());
 
     EXPECT_EQ(ring.available(), 7u);
@@ -183,8 +191,7 @@ TEST(Ring, W7SubmitAllPassesOverAnInvalidEntry) {
     bad.user_data = 2;
     prepare_nop(ring.entry(), 3);
     EXPECT_EQ(ring.submit_and_wait(3), 3u);
-    take_and_expect(ring, 1);
-    take_and_expect(ring, 2, -EINVAL);
+    take_good_and_bad(ring);
     take_and_expect(ring, 3);
     EXPECT_EQ(ring.dropped_entries(), 0u);
 }
@@ -348,8 +355,7 @@ TEST(Ring, C4InvalidEntryAmongFour) {
     prepare_nop(ring.entry(), 3);
     prepare_nop(ring.entry(), 4);
     EXPECT_EQ(ring.submit_and_wait(4), 2u);
-    take_and_expect(ring, 1);
-    take_and_expect(ring, 2, -EINVAL);
+    take_good_and_bad(ring);
     for (std::uint64_t number = 5; number != 11; ++number) {
         abi::SubmissionEntry* const entry = ring.try_entry();
         ASSERT_NE(entry, nullptr);
