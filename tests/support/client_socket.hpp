@@ -44,7 +44,10 @@ public:
         // Before connecting: the window that is announced then cannot shrink later.
         if (receive_buffer != 0) client.set(SOL_SOCKET, SO_RCVBUF, receive_buffer);
         if (::connect(number, address.data(), address.size()) < 0) {
-            throw std::system_error(errno, std::system_category(), "connect " + address.to_string());
+            int error = errno;
+            // The end of an earlier ring interrupts its thread's system calls; a connect then goes on by itself.
+            if (error == EINTR) error = client.outcome_of_connect();
+            if (error != 0) throw std::system_error(error, std::system_category(), "connect " + address.to_string());
         }
         if (address.data()->sa_family != AF_UNIX) client.set(IPPROTO_TCP, TCP_NODELAY, 1);
         return client;
@@ -70,7 +73,7 @@ public:
 
     /// Sends all of it.
     void send(std::string_view bytes) {
-        while (!bytes.empty()) bytes.remove_prefix(static_cast<std::size_t>(send_some(bytes, 0)));
+        while (!bytes.empty()) bytes.remove_prefix(static_cast<std::size_t>(send_some(bytes)));
     }
 
     /// Sends what the kernel takes without waiting; 0: nothing.
@@ -84,7 +87,7 @@ public:
     /// Sends all of it, or returns the error that the connection has.
     int try_send(std::string_view bytes) {
         while (!bytes.empty()) {
-            const ssize_t sent = ::send(number_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            const ssize_t sent = retry([&] { return ::send(number_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
             if (sent < 0) return errno;
             bytes.remove_prefix(static_cast<std::size_t>(sent));
         }
@@ -96,7 +99,7 @@ public:
         std::string bytes(count, '\0');
         std::size_t received = 0;
         while (received < count) {
-            const ssize_t got = ::recv(number_, bytes.data() + received, count - received, 0);
+            const ssize_t got = retry([&] { return ::recv(number_, bytes.data() + received, count - received, 0); });
             check(got, "receive");
             if (got == 0) {
                 throw std::runtime_error("the stream ended after " + std::to_string(received) + " of " +
@@ -112,7 +115,7 @@ public:
         Rest rest;
         std::array<char, 65536> piece;
         for (;;) {
-            const ssize_t got = ::recv(number_, piece.data(), piece.size(), 0);
+            const ssize_t got = retry([&] { return ::recv(number_, piece.data(), piece.size(), 0); });
             if (got < 0 && errno == EAGAIN) throw std::runtime_error("neither bytes nor an end came in time");
             if (got < 0) rest.error = errno;
             if (got <= 0) return rest;
@@ -139,11 +142,25 @@ public:
     }
 
 private:
+    int outcome_of_connect() {
+        pollfd writable{.fd = number_, .events = POLLOUT, .revents = 0};
+        retry([&] { return ::poll(&writable, 1, patience_seconds * 1000); });
+        int error = 0;
+        socklen_t size = sizeof error;
+        check(::getsockopt(number_, SOL_SOCKET, SO_ERROR, &error, &size), "SO_ERROR");
+        return error;
+    }
+    template <class SystemCall>
+    static auto retry(SystemCall call) {
+        auto result = call();
+        while (result < 0 && errno == EINTR) result = call();
+        return result;
+    }
     static void check(ssize_t result, const char* what) {
         if (result < 0) throw std::system_error(errno, std::system_category(), std::string("client: ") + what);
     }
-    ssize_t send_some(std::string_view bytes, int flags) {
-        const ssize_t sent = ::send(number_, bytes.data(), bytes.size(), MSG_NOSIGNAL | flags);
+    ssize_t send_some(std::string_view bytes) {
+        const ssize_t sent = retry([&] { return ::send(number_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
         check(sent, "send");
         return sent;
     }
