@@ -216,7 +216,10 @@ def mutable_symbols(listing):
         # .data.rel.ro holds constants with addresses in them (virtual tables): read-only once they are relocated.
         if not re.match(r"\.(data|bss|tdata|tbss)\b", section) or section.startswith(".data.rel.ro"):
             continue
-        if name.split("::")[-1] in ALLOWED_MUTABLE_STATICS or name.startswith("DW.ref."):
+        # Of the language's own: addresses of exception types, and the frame of the coroutine that does nothing.
+        if name.startswith("DW.ref.") or "::noop_coroutine_promise>::" in name:
+            continue
+        if name.split("::")[-1] in ALLOWED_MUTABLE_STATICS:
             continue
         if name.split("::")[-1] in ALLOWED_STATELESS_OBJECTS and int(size, 16) == POINTER_BYTES:
             continue
