@@ -151,8 +151,8 @@ private:
         return error;
     }
     template <class SystemCall>
-    static auto retry(SystemCall call) {
-        auto result = call();
+    static ssize_t retry(SystemCall call) {
+        ssize_t result = call();
         while (result < 0 && errno == EINTR) result = call();
         return result;
     }
