@@ -1,6 +1,6 @@
 #include <ferrule/net/listen_socket.hpp>
 
-#include "net/forwarding_kernel.hpp"
+#include "support/forwarding_kernel.hpp"
 
 #include <gtest/gtest.h>
 
@@ -202,7 +202,7 @@ TEST(ListenSocket, CheckWaitsForAPortThatIsAboutToBeFree) {
     auto dying = open({.address = own_loopback()});
     ASSERT_TRUE(dying);
     const ListenSocketOptions options{.address = local(*dying)};
-    struct : ferrule::test::ForwardingKernel {
+    struct : ferrule_test::ForwardingKernel {
         Descriptor* dying = nullptr;
         int pauses = 0;
         void pause_ns(std::uint64_t) noexcept override {
@@ -383,7 +383,7 @@ TEST(ListenSocket, UnixModeIsExact) {
 }
 
 // Fails the call with this number, counted over all calls that may fail.
-class FailingKernel : public ferrule::test::ForwardingKernel {
+class FailingKernel : public ferrule_test::ForwardingKernel {
 public:
     explicit FailingKernel(int failing) : failing_(failing) {}
     bool reached() const { return calls_ > failing_; }
@@ -470,7 +470,7 @@ TEST(ListenSocket, CheckReportsAFailureAtAnyPoint) {
 }
 
 TEST(ListenSocket, LowPortWithoutPermissionSaysWhatIsMissing) {
-    struct : ferrule::test::ForwardingKernel {
+    struct : ferrule_test::ForwardingKernel {
         int bind(int, const sockaddr*, socklen_t) noexcept override { return -EACCES; }
     } kernel;
     const auto socket = open({.address = Address::loopback(80)}, kernel);

@@ -48,7 +48,7 @@ enum class AcceptMode : std::uint8_t {
 struct PortOptions {
     /// An address as Address::parse reads it: `127.0.0.1`, `::1`, `localhost`, `unix:/run/server.socket`. Nothing:
     /// every address of the machine, IPv6 and IPv4; 0.0.0.0 where there is no IPv6.
-    std::string host;
+    std::string host{};
     /// TCP port; 0: the system chooses one. Not used for Unix sockets.
     std::int32_t port = 8080;
     /// See ListenSocketOptions::backlog.
@@ -75,7 +75,7 @@ struct PortOptions {
 /// Server::listen.
 struct ServerOptions {
     /// The first port: see PortOptions, field by field.
-    std::string host;
+    std::string host{};
     std::int32_t port = 8080;
     /// Threads, each with a ring of its own; 0: one for each CPU that the calling thread may use. At most 1024.
     std::uint32_t reactors = 0;
@@ -97,9 +97,9 @@ struct ServerOptions {
     bool handle_signals = true;
 
     /// Every reactor's ring, mailbox, budget and spin.
-    ReactorOptions reactor;
+    ReactorOptions reactor{};
     /// Every reactor's connections: their limit, buffers, memory and timeouts.
-    NetworkOptions network;
+    NetworkOptions network{};
 };
 
 /// Throws ConfigurationError for the first field that cannot be. Server's constructor does this.

@@ -1,0 +1,175 @@
+#include <ferrule/server/options.hpp>
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace ferrule;
+using namespace std::chrono_literals;
+
+std::string error_of(const std::function<void(ServerOptions&)>& change) {
+    ServerOptions options;
+    change(options);
+    try {
+        validate(options);
+    } catch (const ConfigurationError& error) {
+        return error.what();
+    }
+    return {};
+}
+
+std::string port_error_of(const std::function<void(PortOptions&)>& change) {
+    PortOptions options;
+    change(options);
+    try {
+        validate(options);
+    } catch (const ConfigurationError& error) {
+        return error.what();
+    }
+    return {};
+}
+
+TEST(ServerOptions, DefaultsAreValid) {
+    EXPECT_NO_THROW(validate(ServerOptions{}));
+    EXPECT_NO_THROW(validate(PortOptions{}));
+}
+
+TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
+    struct Case {
+        std::string field;
+        std::function<void(ServerOptions&)> change;
+    };
+    const std::vector<Case> cases = {
+        {"host", [](auto& options) { options.host = "example.org"; }},
+        {"host", [](auto& options) { options.host = "127.0.0.1:80"; }},
+        {"host", [](auto& options) { options.host = std::string("::1\0", 4); }},
+        {"host", [](auto& options) { options.host = "unix:"; }},
+        {"host", [](auto& options) { options.host = "unix:" + std::string(200, 'a'); }},
+        {"port", [](auto& options) { options.port = -1; }},
+        {"port", [](auto& options) { options.port = 65536; }},
+        {"port", [](auto& options) { options.port = std::numeric_limits<std::int32_t>::max(); }},
+        {"reactors", [](auto& options) { options.reactors = 1025; }},
+        {"reactors", [](auto& options) { options.reactors = std::numeric_limits<std::uint32_t>::max(); }},
+        {"backlog", [](auto& options) { options.backlog = 0; }},
+        {"backlog", [](auto& options) { options.backlog = -1; }},
+        {"defer_accept_seconds", [](auto& options) { options.defer_accept_seconds = 0; }},
+        {"defer_accept_seconds", [](auto& options) { options.defer_accept_seconds = 3601; }},
+        {"unix_mode", [](auto& options) { options.unix_mode = 01777; }},
+        {"accept_mode", [](auto& options) { options.accept_mode = static_cast<AcceptMode>(3); }},
+        {"drain_timeout", [](auto& options) { options.drain_timeout = -1ms; }},
+        {"drain_timeout", [](auto& options) { options.drain_timeout = std::chrono::milliseconds::max(); }},
+        {"reactor.submission_entries", [](auto& options) { options.reactor.submission_entries = 0; }},
+        {"reactor.submission_entries", [](auto& options) { options.reactor.submission_entries = 32769; }},
+        {"reactor.completion_entries", [](auto& options) { options.reactor.completion_entries = 65537; }},
+        {"reactor.completion_entries", [](auto& options) { options.reactor.completion_entries = 1023; }},
+        {"reactor.operation_limit", [](auto& options) { options.reactor.operation_limit = 0; }},
+        {"reactor.mailbox_limit", [](auto& options) { options.reactor.mailbox_limit = 0; }},
+        {"reactor.inline_budget", [](auto& options) { options.reactor.inline_budget = 0; }},
+        {"reactor.spin", [](auto& options) { options.reactor.spin = -1us; }},
+        {"reactor.spin", [](auto& options) { options.reactor.spin = 1000001us; }},
+        {"reactor.offload_threads", [](auto& options) { options.reactor.offload_threads = 0; }},
+        {"reactor.offload_threads", [](auto& options) { options.reactor.offload_threads = 1025; }},
+        {"reactor.offload_limit", [](auto& options) { options.reactor.offload_limit = 0; }},
+        {"reactor.cpu", [](auto& options) { options.reactor.cpu = -2; }},
+        {"reactor.cpu",
+         [](auto& options) {
+             options.reactor.cpu = 0;
+             options.pin_reactors = true;
+         }},
+        {"network.receive_buffer_count", [](auto& options) { options.network.receive_buffer_count = 0; }},
+        {"network.receive_buffer_count", [](auto& options) { options.network.receive_buffer_count = 1000; }},
+        {"network.receive_buffer_count", [](auto& options) { options.network.receive_buffer_count = 65536; }},
+        {"network.receive_buffer_size", [](auto& options) { options.network.receive_buffer_size = 0; }},
+        {"network.receive_buffer_size", [](auto& options) { options.network.receive_buffer_size = (1u << 30) + 1; }},
+        {"network.receive_lease_limit", [](auto& options) { options.network.receive_lease_limit = 0; }},
+        {"network.receive_limit", [](auto& options) { options.network.receive_limit = 0; }},
+        {"network.write_slab_size", [](auto& options) { options.network.write_slab_size = 0; }},
+        {"network.write_slab_size",
+         [](auto& options) { options.network.write_slab_size = options.network.write_limit + 1; }},
+        {"network.write_limit", [](auto& options) { options.network.write_limit = 0; }},
+        {"network.write_limit", [](auto& options) { options.network.write_limit = (1u << 30) + 1; }},
+        {"network.memory_limit", [](auto& options) { options.network.memory_limit = (1u << 20) - 1; }},
+        {"network.connection_limit", [](auto& options) { options.network.connection_limit = 0; }},
+        {"network.idle_timeout", [](auto& options) { options.network.idle_timeout = -1ms; }},
+        {"network.read_timeout", [](auto& options) { options.network.read_timeout = 21 * 24h; }},
+        {"network.write_timeout",
+         [](auto& options) { options.network.write_timeout = std::chrono::milliseconds::min(); }},
+        {"network.linger_timeout",
+         [](auto& options) { options.network.linger_timeout = std::chrono::milliseconds::max(); }},
+        {"network.linger", [](auto& options) { options.network.linger = static_cast<Linger>(2); }},
+    };
+    for (const Case& each : cases) {
+        const std::string error = error_of(each.change);
+        const std::string expected = "ServerOptions." + each.field + ": ";
+        EXPECT_TRUE(error.starts_with(expected)) << "expected " << expected << "got " << error;
+        EXPECT_GT(error.size(), expected.size() + 10) << "no reason: " << error;
+    }
+}
+
+TEST(ServerOptions, LimitsThemselvesAreValid) {
+    EXPECT_EQ(error_of([](auto& options) {
+                  options.port = 65535;
+                  options.reactors = 1024;
+                  options.backlog = std::numeric_limits<std::int32_t>::max();
+                  options.defer_accept_seconds = 3600;
+                  options.unix_mode = 0777;
+                  options.drain_timeout = 0ms;
+                  options.reactor.submission_entries = 32768;
+                  options.reactor.completion_entries = 65536;
+                  options.reactor.spin = 1s;
+                  options.network.receive_buffer_count = 32768;
+                  options.network.write_slab_size = options.network.write_limit = 1u << 30;
+                  options.network.memory_limit = 1u << 20;
+                  options.network.connection_limit = 1;
+                  options.network.idle_timeout = 0ms;
+                  options.network.read_timeout = 20 * 24h;
+              }),
+              "");
+    EXPECT_EQ(error_of([](auto& options) {
+                  options.port = 0;
+                  options.network.receive_buffer_count = 1;
+                  options.network.receive_buffer_size = 1;
+                  options.reactor.submission_entries = 4;
+                  options.reactor.completion_entries = 8;
+              }),
+              "");
+}
+
+// 64 KiB x 32 Ki overflows an int; it is a valid, if large, setting.
+TEST(ServerOptions, B19BuffersOfTwoGigabytesAreNoOverflow) {
+    EXPECT_EQ(error_of([](auto& options) {
+                  options.network.receive_buffer_size = 64 * 1024;
+                  options.network.receive_buffer_count = 32 * 1024;
+              }),
+              "");
+}
+
+TEST(ServerOptions, EveryFormOfHostIsTaken) {
+    for (const char* host :
+         {"", "*", "0.0.0.0", "127.0.0.1", "::", "::1", "[::1]", "localhost", "unix:/run/x", "unix:@x"}) {
+        EXPECT_EQ(error_of([&](auto& options) { options.host = host; }), "") << host;
+    }
+}
+
+TEST(ServerOptions, ErrorsSayWhatIsWrong) {
+    EXPECT_EQ(error_of([](auto& options) { options.port = 70000; }), "ServerOptions.port: 70000 is not in 0 to 65535");
+    EXPECT_EQ(error_of([](auto& options) { options.network.receive_buffer_count = 1000; }),
+              "ServerOptions.network.receive_buffer_count: 1000 is not a power of two");
+    EXPECT_EQ(
+        error_of([](auto& options) { options.host = "example.org"; }),
+        "ServerOptions.host: \"example.org\" is not an address (a name must be resolved first): Invalid argument");
+}
+
+TEST(PortOptions, FieldsAreRefusedByName) {
+    EXPECT_TRUE(port_error_of([](auto& options) { options.port = -1; }).starts_with("PortOptions.port: "));
+    EXPECT_TRUE(port_error_of([](auto& options) { options.host = "nowhere"; }).starts_with("PortOptions.host: "));
+    EXPECT_TRUE(port_error_of([](auto& options) { options.descriptor = -2; }).starts_with("PortOptions.descriptor: "));
+    EXPECT_TRUE(port_error_of([](auto& options) { options.backlog = 0; }).starts_with("PortOptions.backlog: "));
+}
+
+}  // namespace
