@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Boots a kernel of Debian in QEMU's emulation and runs test programs under it: kernel_test.py <kernel package> <work folder> <program>...
+"""Boots a kernel of Debian in QEMU's emulation and runs test programs under it:
+
+    kernel_test.py <kernel package> <work folder> --without=<GoogleTest patterns, joined by colons> <program>...
 
 The programs run one after the other in an initial RAM file system with what they link to. Only the line that the guest prints behind the last
 program counts as the end: a panic ends the machine too. Where this cannot be done it prints "SKIPPED: why" and exits with 77.
@@ -123,7 +125,8 @@ def boot(image, archive):
 
 def main():
     package, work = sys.argv[1], pathlib.Path(sys.argv[2])
-    programs = [pathlib.Path(program) for program in sys.argv[3:]]
+    later_tests = [pattern for pattern in sys.argv[3].removeprefix("--without=").split(":") if pattern]
+    programs = [pathlib.Path(program) for program in sys.argv[4:]]
     if platform.machine() != "x86_64":
         skip("only x86-64 kernels are booted")
     if shutil.which("qemu-system-x86_64") is None:
@@ -135,7 +138,7 @@ def main():
     excluded = (pathlib.Path(__file__).parent / "excluded.txt").read_text().splitlines()
     excluded = [line.strip() for line in excluded if line.strip() and not line.startswith("#")]
     archive = work / "initrd.cpio"
-    make_file_system(programs, excluded, archive)
+    make_file_system(programs, excluded + later_tests, archive)
     output = boot(image, archive)
     (work / "output.log").write_text(output)
 
