@@ -203,7 +203,7 @@ bool FlushAwaiter::suspend(std::coroutine_handle<> handle, Environment* environm
     return true;
 }
 
-std::expected<void, std::error_code> FlushAwaiter::await_resume() noexcept {
+std::expected<void, std::errc> FlushAwaiter::await_resume() noexcept {
     int error = 0;
     if ((pointer_ & listed) != 0) [[unlikely]] {
         FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~listed);
@@ -219,7 +219,7 @@ std::expected<void, std::error_code> FlushAwaiter::await_resume() noexcept {
     }
     pointer_ = 0;
     if (error != 0) [[unlikely]]
-        return std::unexpected(std::error_code(error, std::system_category()));
+        return std::unexpected(static_cast<std::errc>(error));
     return {};
 }
 

@@ -75,7 +75,7 @@ public:
     bool await_suspend(std::coroutine_handle<Promise> handle) {
         return suspend(handle, environment_of(handle));
     }
-    std::expected<void, std::error_code> await_resume() noexcept;
+    std::expected<void, std::errc> await_resume() noexcept;
 
 private:
     static constexpr std::uintptr_t suspended = 1;  // the pointer is the connection, which knows the waiter

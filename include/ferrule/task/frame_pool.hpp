@@ -22,7 +22,7 @@ namespace ferrule::inline v0 {
 
 class Host;
 
-/// Memory for the coroutine frames of one host. Size classes of 32 bytes up to 1024, then powers of two up to 64 KiB;
+/// Memory for the coroutine frames of one host. Size classes of 16 bytes up to 1024, then powers of two up to 64 KiB;
 /// anything larger comes from operator new and is counted here. Free lists are last in, first out, so that a frame is
 /// warm when it is used again. Memory of the classes is kept for reuse until the pool is destroyed.
 ///
@@ -33,7 +33,7 @@ class Host;
 class FERRULE_EXPORT FramePool {
 public:
     static constexpr std::size_t trailer_bytes = sizeof(void*);
-    static constexpr std::size_t class_step_bytes = 32;
+    static constexpr std::size_t class_step_bytes = 16;
     static constexpr std::size_t stepped_bytes_max = 1024;
     static constexpr std::size_t class_bytes_max = 64 * 1024;
     static constexpr std::size_t slab_bytes = 64 * 1024;
