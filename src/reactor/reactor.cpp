@@ -71,7 +71,7 @@ struct FrameMessage : Message {
     FramePool* pool;
     std::uint32_t size_class;
 };
-static_assert(sizeof(FrameMessage) <= FramePool::class_step_bytes, "the smallest frame has room for the message");
+static_assert(sizeof(FrameMessage) <= 2 * sizeof(void*) + sizeof(PromiseBase), "the smallest frame has room for the message");
 
 }  // namespace
 
