@@ -6,7 +6,6 @@
 
 #include <poll.h>
 #include <sched.h>
-#include <sys/signalfd.h>
 
 #include <algorithm>
 #include <array>
@@ -40,65 +39,10 @@ StartError start_error(const std::string& what, std::exception_ptr failure) {
 
 }  // namespace
 
-// SIGTERM and SIGINT, blocked in this thread and those that it starts, and readable instead.
-class Server::Engine::Signals {
-public:
-    explicit Signals(Kernel& kernel) : kernel_(kernel) {
-        sigset_t taken;
-        sigemptyset(&taken);
-        sigaddset(&taken, SIGTERM);
-        sigaddset(&taken, SIGINT);
-        if (const int result = kernel_.block_signals(&taken, &former_); result < 0) {
-            throw StartError("block SIGTERM and SIGINT: " + system_error(-result).message(), system_error(-result));
-        }
-        descriptor_ = kernel_.signal_descriptor(&taken);
-        if (descriptor_ < 0) {
-            kernel_.restore_signals(&former_);
-            const auto code = system_error(-descriptor_);
-            throw StartError("signalfd for SIGTERM and SIGINT: " + code.message(), code);
-        }
-    }
-    Signals(const Signals&) = delete;
-    Signals& operator=(const Signals&) = delete;
-    ~Signals() {
-        // One that comes now, while everything has ended as it asks, would end the process when the mask is restored.
-        while (take()) {
-        }
-        kernel_.close(descriptor_);
-        kernel_.restore_signals(&former_);
-    }
-
-    int descriptor() const noexcept { return descriptor_; }
-
-    // One signal; false when there is none.
-    bool take() noexcept {
-        signalfd_siginfo signal;
-        return kernel_.read(descriptor_, &signal, sizeof signal) > 0;
-    }
-
-private:
-    Kernel& kernel_;
-    sigset_t former_;
-    int descriptor_ = -1;
-};
-
-// An accepted connection on its way to another reactor; closed if it never arrives.
-class Server::Engine::HandedOver {
-public:
-    HandedOver(Kernel& kernel, int descriptor) noexcept : kernel_(kernel), descriptor_(descriptor) {}
-    HandedOver(const HandedOver&) = delete;
-    HandedOver& operator=(const HandedOver&) = delete;
-    ~HandedOver() {
-        if (descriptor_ >= 0) kernel_.close(descriptor_);
-    }
-    int release() noexcept { return std::exchange(descriptor_, -1); }
-
-private:
-    Kernel& kernel_;
-    int descriptor_;
-};
-
-Server::Engine::Engine(ServerOptions options, Kernel& kernel) : options_(std::move(options)), kernel_(kernel) {}
+Server::Engine::Engine(ServerOptions options, Kernel& kernel)
+    : options_(std::move(options)),
+      kernel_(kernel),
+      hand_over_(kernel, members_, ports_, options_.network.connection_limit) {}
 
 Server::Engine::~Engine() {
     // Inherited ones that no run has taken.
@@ -108,21 +52,12 @@ Server::Engine::~Engine() {
 }
 
 void Server::Engine::add_first_port(ConnectionHandler handler) {
-    if (first_port_)
+    if (first_port_) {
         throw std::logic_error(
             "Server::on_connection: there is a handler already; more ports come with Server::listen");
-    PortOptions options;
-    options.host = options_.host;
-    options.port = options_.port;
-    options.backlog = options_.backlog;
-    options.dual_stack = options_.dual_stack;
-    options.defer_accept = options_.defer_accept;
-    options.defer_accept_seconds = options_.defer_accept_seconds;
-    options.take_over = options_.take_over;
-    options.unix_mode = options_.unix_mode;
-    options.accept_mode = options_.accept_mode;
+    }
     if (!handler) throw ConfigurationError("Server::on_connection", "the handler is empty");
-    ports_.insert(ports_.begin(), Port{std::move(options), std::move(handler)});
+    ports_.insert(ports_.begin(), Port{first_port_of(options_), std::move(handler)});
     first_port_ = true;
 }
 
@@ -237,21 +172,12 @@ void Server::Engine::open_ports() {
         Socket& first = members_.front()->sockets[index];
         if (ports_[index].options.descriptor >= 0) {
             first.descriptor = std::exchange(ports_[index].options.descriptor, -1);
-            check_inherited(first.descriptor);
+            check_inherited(kernel_, first.descriptor);
             add_address(first.descriptor);
         } else {
             open_port(index, first);
         }
     }
-}
-
-void Server::Engine::check_inherited(int descriptor) {
-    int listens = 0;
-    socklen_t size = sizeof listens;
-    const int result = kernel_.get_option(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
-    if (result >= 0 && listens != 0) return;
-    const auto code = system_error(result < 0 ? -result : EINVAL);
-    throw StartError("accept on descriptor " + std::to_string(descriptor) + ": it is not a listening socket", code);
 }
 
 Address Server::Engine::add_address(int descriptor) {
@@ -264,43 +190,17 @@ Address Server::Engine::add_address(int descriptor) {
 
 void Server::Engine::open_port(std::size_t index, Socket& first) {
     Port& port = ports_[index];
-    ListenSocketOptions socket;
-    socket.backlog = port.options.backlog;
-    socket.dual_stack = port.options.dual_stack;
-    socket.defer_accept = port.options.defer_accept;
-    socket.defer_accept_seconds = port.options.defer_accept_seconds;
-    socket.take_over = port.options.take_over;
-    socket.unix_mode = port.options.unix_mode;
-    first.descriptor = open_first_socket(port, socket);
-    if (socket.address.unix_path()) port.file = socket.address;
+    ListenSocketOptions socket = port.socket_options(kernel_);
+    first.descriptor = port.open_first(kernel_, socket);
     // A port that the system has chosen is known now, and the other reactors join it.
     socket.address = add_address(first.descriptor);
-    if (socket.address.family() == AddressFamily::unix_domain || port.options.accept_mode != AcceptMode::per_reactor)
-        return;
-    port.shared = true;
+    port.shared = port.can_be_shared(socket.address);
+    if (!port.shared) return;
     for (std::size_t other = 1; other < members_.size(); ++other) {
         const auto opened = open_listen_socket(kernel_, socket);
         if (!opened) throw StartError(opened.error().message, opened.error().code);
         members_[other]->sockets[index].descriptor = *opened;
     }
-}
-
-int Server::Engine::open_first_socket(const Port& port, ListenSocketOptions& socket) {
-    const auto number = static_cast<std::uint16_t>(port.options.port);
-    const auto open = [&]() -> std::expected<int, ListenError> {
-        if (const auto free = check_port_is_free(kernel_, socket); !free) return std::unexpected(free.error());
-        return open_listen_socket(kernel_, socket);
-    };
-    socket.address = Address::parse(port.options.host, number, kernel_).value();
-    auto opened = open();
-    const bool no_ipv6 = !opened && (opened.error().code == std::errc::address_family_not_supported ||
-                                     opened.error().code == std::errc::address_not_available);
-    if (no_ipv6 && port.options.host.empty()) {
-        socket.address = Address::any_ipv4(number);
-        opened = open();
-    }
-    if (!opened) throw StartError(opened.error().message, opened.error().code);
-    return *opened;
 }
 
 void Server::Engine::serve() {
@@ -364,7 +264,7 @@ void Server::Engine::run_member(std::size_t index) noexcept {
     member.running.store(false, std::memory_order_relaxed);
     if (failure) leave_selection(member);
     if (failure && member.serving) member.reactor->fault(failure);
-    control_->post([this, index, failure] { member_ended(index, failure); });
+    control_->post([this, index, failure = std::move(failure)]() mutable { member_ended(index, std::move(failure)); });
 }
 
 void Server::Engine::start_member(std::size_t index) {
@@ -373,8 +273,9 @@ void Server::Engine::start_member(std::size_t index) {
     Network& network = reactor.add_service<Network>(reactor, options_.network);
     member.network.store(&network, std::memory_order_release);
     if (members_.size() > 1) {
-        network.on_accept(
-            [this, index](int descriptor, std::uint16_t listener) { return hand_over(index, descriptor, listener); });
+        network.on_accept([this, index](int descriptor, std::uint16_t listener) {
+            return hand_over_.give(index, descriptor, listener);
+        });
     }
     for (const auto& hook : start_hooks) hook(reactor);
     for (std::size_t port = 0; port < ports_.size(); ++port) {
@@ -401,69 +302,6 @@ void Server::Engine::leave_selection(const Member& member) noexcept {
             continue;
         kernel_.shutdown(socket.descriptor, SHUT_RDWR);
     }
-}
-
-// ---- handing connections over ----
-
-bool Server::Engine::hand_over(std::size_t from, int descriptor, std::uint16_t listener) {
-    Member& giver = *members_[from];
-    if (!giver.hands_over) return false;
-    const auto found = std::find(giver.listeners.begin(), giver.listeners.end(), listener);
-    if (found == giver.listeners.end()) return false;  // not a port of the server: an on_start hook listens there
-    const auto port = static_cast<std::size_t>(found - giver.listeners.begin());
-    const std::size_t to = choose_member(giver, from, ports_[port]);
-    if (to == from) return false;
-    Member& taker = *members_[to];
-    const auto on_its_way = std::make_shared<HandedOver>(kernel_, descriptor);
-    const bool sent = taker.reactor->post([&taker, port, on_its_way] {
-        taker.arrived.add();
-        taker.network.load(std::memory_order_relaxed)->adopt(on_its_way->release(), taker.listeners[port]);
-    });
-    if (!sent) {
-        on_its_way->release();
-        return false;
-    }
-    ++giver.given[to];
-    giver.handed_over.add();
-    return true;
-}
-
-std::size_t Server::Engine::choose_member(Member& giver, std::size_t from, const Port& port) {
-    if (port.shared) return has_room(giver, from) ? from : least_loaded(giver, from);
-    if (port.options.accept_mode == AcceptMode::hand_over_least_loaded) return least_loaded(giver, from);
-    for (std::size_t turn = 0; turn < members_.size(); ++turn) {
-        const std::size_t candidate = giver.next++ % members_.size();
-        if (has_room(giver, candidate)) return candidate;
-    }
-    return from;
-}
-
-std::size_t Server::Engine::least_loaded(const Member& giver, std::size_t otherwise) const {
-    std::size_t best = otherwise;
-    std::uint64_t best_load = options_.network.connection_limit;
-    for (std::size_t candidate = 0; candidate < members_.size(); ++candidate) {
-        if (!has_room(giver, candidate)) continue;
-        const std::uint64_t candidate_load = load(giver, candidate);
-        if (candidate_load >= best_load) continue;
-        best = candidate;
-        best_load = candidate_load;
-    }
-    return best;
-}
-
-// Connections that are there, and those that the giver knows to be on their way.
-std::uint64_t Server::Engine::load(const Member& giver, std::size_t index) const {
-    const Member& member = *members_[index];
-    const Network* network = member.network.load(std::memory_order_acquire);
-    const std::uint64_t there = network != nullptr ? network->counters().connections.value() : 0;
-    const std::uint64_t arrived = member.arrived.value();
-    const std::uint64_t given = giver.given[index];
-    return there + (given > arrived ? given - arrived : 0);
-}
-
-bool Server::Engine::has_room(const Member& giver, std::size_t index) const {
-    return members_[index]->running.load(std::memory_order_relaxed) &&
-           load(giver, index) < options_.network.connection_limit;
 }
 
 // ---- on the control ----
@@ -499,7 +337,7 @@ void Server::Engine::member_ended(std::size_t index, std::exception_ptr failure)
         if (member.started) {
             member_failed_ = true;
         } else {
-            fail(std::make_exception_ptr(start_error("reactor " + std::to_string(index), failure)));
+            fail(std::make_exception_ptr(start_error("reactor " + std::to_string(index), std::move(failure))));
         }
     }
     drain_when_all_are_ready();

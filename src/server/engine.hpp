@@ -9,7 +9,10 @@
 #include <ferrule/server/server.hpp>
 #include <ferrule/task/task.hpp>
 
-#include <signal.h>
+#include "server/hand_over.hpp"
+#include "server/member.hpp"
+#include "server/port.hpp"
+#include "server/signals.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -18,7 +21,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <vector>
 
 namespace ferrule::inline v0 {
@@ -46,59 +48,14 @@ public:
     std::vector<std::function<void()>> listening_hooks;
 
 private:
-    struct Port {
-        PortOptions options;
-        ConnectionHandler handler;
-        std::optional<Address> file = std::nullopt;  // of a Unix path that is bound
-        bool shared = false;  // a socket for each reactor; otherwise the first accepts and hands over
-    };
-
-    // A listening socket on its way to the network of its reactor.
-    struct Socket {
-        int descriptor = -1;
-        bool given = false;
-    };
-
-    // A reactor. The first group is made before its thread starts and does not change; the second is for its thread;
-    // the third is the control's.
-    struct Member {
-        std::unique_ptr<Reactor> reactor;
-        std::unique_ptr<ThreadHandle> thread;
-        std::atomic<Network*> network = nullptr;
-        std::atomic<bool> running = true;
-        Counter handed_over;  // connections that it has given to others
-        Counter arrived;      // connections that others have given to it
-
-        std::vector<Socket> sockets;           // by port; no descriptor where another reactor accepts
-        std::vector<std::uint16_t> listeners;  // by port: its number in the network
-        std::vector<std::uint64_t> given;      // by reactor: connections that this one has sent there
-        std::size_t next = 0;                  // whose turn it is
-        bool serving = false;
-        bool hands_over = true;  // until the server ends
-
-        bool started = false;
-        bool ended = false;
-        bool ready_to_drain = false;
-    };
-
-    class Signals;
-    class HandedOver;
-
     void open_ports();
-    void check_inherited(int descriptor);
     Address add_address(int descriptor);
     void open_port(std::size_t index, Socket& first);
-    int open_first_socket(const Port& port, ListenSocketOptions& socket);
     std::vector<int> allowed_cpus() const;
     void make_reactors();
     void start_threads();
     void run_member(std::size_t index) noexcept;
     void start_member(std::size_t index);
-    bool hand_over(std::size_t from, int descriptor, std::uint16_t listener);
-    std::size_t choose_member(Member& giver, std::size_t from, const Port& port);
-    std::size_t least_loaded(const Member& giver, std::size_t otherwise) const;
-    std::uint64_t load(const Member& giver, std::size_t index) const;
-    bool has_room(const Member& giver, std::size_t index) const;
     void leave_selection(const Member& member) noexcept;
 
     // On the control.
@@ -119,6 +76,7 @@ private:
     Kernel& kernel_;
     std::vector<Port> ports_;
     std::vector<std::unique_ptr<Member>> members_;
+    const HandOver hand_over_;
 
     // Of what other threads ask for: the next three, and the coming and going of members_ and control_.
     mutable std::mutex mutex_;

@@ -78,8 +78,13 @@ public:
     // Exactly this many bytes, or what came before the end.
     std::string receive(std::size_t bytes) {
         std::string text(bytes, '\0');
-        const ssize_t received = ::recv(fd_, text.data(), bytes, MSG_WAITALL);
-        text.resize(received > 0 ? static_cast<std::size_t>(received) : 0);
+        std::size_t size = 0;
+        while (size != bytes) {
+            const ssize_t received = receive_some(text.data() + size, bytes - size);
+            if (received <= 0) break;
+            size += static_cast<std::size_t>(received);
+        }
+        text.resize(size);
         return text;
     }
     std::string exchange(std::string_view text) {
@@ -92,11 +97,20 @@ public:
     bool ends() { return receive_all(nullptr) != EAGAIN; }
 
 private:
+    // The kernel interrupts the calls of a thread that has run a ring when it ends that ring, some time after it was
+    // closed.
+    ssize_t receive_some(char* bytes, std::size_t size) {
+        for (;;) {
+            const ssize_t received = ::recv(fd_, bytes, size, 0);
+            if (received >= 0 || errno != EINTR) return received;
+        }
+    }
+
     // Until FIN (0) or an error.
     int receive_all(std::string* bytes) {
         for (;;) {
             char piece[4096];
-            const ssize_t received = ::recv(fd_, piece, sizeof piece, 0);
+            const ssize_t received = receive_some(piece, sizeof piece);
             if (received == 0) return 0;
             if (received < 0) return errno;
             if (bytes != nullptr) bytes->append(piece, static_cast<std::size_t>(received));

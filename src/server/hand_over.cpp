@@ -1,0 +1,87 @@
+#include "server/hand_over.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace ferrule::inline v0 {
+namespace {
+
+// An accepted connection on its way to another reactor; closed if it never arrives.
+class OnItsWay {
+public:
+    OnItsWay(Kernel& kernel, int descriptor) noexcept : kernel_(kernel), descriptor_(descriptor) {}
+    OnItsWay(const OnItsWay&) = delete;
+    OnItsWay& operator=(const OnItsWay&) = delete;
+    ~OnItsWay() {
+        if (descriptor_ >= 0) kernel_.close(descriptor_);
+    }
+    int release() noexcept { return std::exchange(descriptor_, -1); }
+
+private:
+    Kernel& kernel_;
+    int descriptor_;
+};
+
+}  // namespace
+
+bool HandOver::give(std::size_t from, int descriptor, std::uint16_t listener) const {
+    Member& giver = *members_[from];
+    if (!giver.hands_over) return false;
+    const auto found = std::find(giver.listeners.begin(), giver.listeners.end(), listener);
+    if (found == giver.listeners.end()) return false;  // not a port of the server: an on_start hook listens there
+    const auto port = static_cast<std::size_t>(found - giver.listeners.begin());
+    const std::size_t to = choose(giver, from, ports_[port]);
+    if (to == from) return false;
+    Member& taker = *members_[to];
+    const auto on_its_way = std::make_shared<OnItsWay>(kernel_, descriptor);
+    const bool sent = taker.reactor->post([&taker, port, on_its_way] {
+        taker.arrived.add();
+        taker.network.load(std::memory_order_relaxed)->adopt(on_its_way->release(), taker.listeners[port]);
+    });
+    if (!sent) {
+        on_its_way->release();
+        return false;
+    }
+    ++giver.given[to];
+    giver.handed_over.add();
+    return true;
+}
+
+std::size_t HandOver::choose(Member& giver, std::size_t from, const Port& port) const {
+    if (port.shared) return has_room(giver, from) ? from : least_loaded(giver, from);
+    if (port.options.accept_mode == AcceptMode::hand_over_least_loaded) return least_loaded(giver, from);
+    for (std::size_t turn = 0; turn < members_.size(); ++turn) {
+        const std::size_t candidate = giver.next++ % members_.size();
+        if (has_room(giver, candidate)) return candidate;
+    }
+    return from;
+}
+
+std::size_t HandOver::least_loaded(const Member& giver, std::size_t otherwise) const {
+    std::size_t best = otherwise;
+    std::uint64_t best_load = connection_limit_;
+    for (std::size_t candidate = 0; candidate < members_.size(); ++candidate) {
+        if (!has_room(giver, candidate)) continue;
+        const std::uint64_t candidate_load = load(giver, candidate);
+        if (candidate_load >= best_load) continue;
+        best = candidate;
+        best_load = candidate_load;
+    }
+    return best;
+}
+
+// Connections that are there, and those that the giver knows to be on their way.
+std::uint64_t HandOver::load(const Member& giver, std::size_t index) const {
+    const Member& member = *members_[index];
+    const Network* network = member.network.load(std::memory_order_acquire);
+    const std::uint64_t there = network != nullptr ? network->counters().connections.value() : 0;
+    const std::uint64_t arrived = member.arrived.value();
+    const std::uint64_t given = giver.given[index];
+    return there + (given > arrived ? given - arrived : 0);
+}
+
+bool HandOver::has_room(const Member& giver, std::size_t index) const {
+    return members_[index]->running.load(std::memory_order_relaxed) && load(giver, index) < connection_limit_;
+}
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ferrule/net/network.hpp>
+#include <ferrule/reactor/counters.hpp>
+#include <ferrule/reactor/reactor.hpp>
+#include <ferrule/ring/kernel.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace ferrule::inline v0 {
+
+/// A listening socket on its way to the network of its reactor.
+struct Socket {
+    int descriptor = -1;
+    bool given = false;
+};
+
+/// A reactor of a server, with what is made before its thread starts, what belongs to its thread, and what belongs to
+/// the control.
+struct Member {
+    // Any thread.
+    std::unique_ptr<Reactor> reactor;
+    std::unique_ptr<ThreadHandle> thread;
+    std::atomic<Network*> network = nullptr;
+    std::atomic<bool> running = true;
+    Counter handed_over;  // connections that it has given to others
+    Counter arrived;      // connections that others have given to it
+
+    // Its thread.
+    std::vector<Socket> sockets;           // by port; no descriptor where another reactor accepts
+    std::vector<std::uint16_t> listeners;  // by port: its number in the network
+    std::vector<std::uint64_t> given;      // by reactor: connections that this one has sent there
+    std::size_t next = 0;                  // whose turn it is
+    bool serving = false;
+    bool hands_over = true;  // until the server ends
+
+    // The control.
+    bool started = false;
+    bool ended = false;
+    bool ready_to_drain = false;
+};
+
+}  // namespace ferrule::inline v0

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ferrule/net/address.hpp>
+#include <ferrule/net/listen_socket.hpp>
+#include <ferrule/net/network.hpp>
+#include <ferrule/ring/kernel.hpp>
+#include <ferrule/server/options.hpp>
+
+#include <optional>
+
+namespace ferrule::inline v0 {
+
+/// One port of a server.
+struct Port {
+    PortOptions options;
+    ConnectionHandler handler;
+    std::optional<Address> file = std::nullopt;  ///< of a Unix path that is bound
+    bool shared = false;  ///< a socket for each reactor; otherwise the first accepts and hands over
+
+    /// How its sockets are opened. Throws StartError.
+    ListenSocketOptions socket_options(Kernel& kernel) const;
+    /// Opens its first socket, where nobody else may listen, and returns the descriptor. Throws StartError.
+    /// `socket.address` becomes another when no host was given and the machine has no IPv6.
+    int open_first(Kernel& kernel, ListenSocketOptions& socket);
+    /// Whether the kernel can share the address that it is bound to among several sockets, and may.
+    bool can_be_shared(const Address& bound) const noexcept;
+};
+
+/// The port that a server's own options describe.
+PortOptions first_port_of(const ServerOptions& options);
+
+/// Throws StartError when nothing can be accepted from the descriptor.
+void check_inherited(Kernel& kernel, int descriptor);
+
+}  // namespace ferrule::inline v0
