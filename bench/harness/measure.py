@@ -13,6 +13,8 @@ PERF_EVENT = "raw_syscalls:sys_enter"
 PERF_SECONDS = 0.3
 PERF_LOAD_MILLISECONDS = 900
 PERF_SETTLE_SECONDS = 0.3
+# For what should end by itself long before.
+PATIENCE_SECONDS = 60
 # Addresses that churn spreads its connections over: a port that waits in TIME_WAIT is not used again within a cell.
 CHURN_ADDRESSES = 16
 # Below this, a server that the load should saturate was waiting for the load generator.
@@ -57,8 +59,10 @@ class Bench:
                 attach = f"sleep {self._warmup_milliseconds / 1000 + PERF_SETTLE_SECONDS}; " + " ".join(
                     ["exec perf stat -x , -e", PERF_EVENT, "-p", ",".join(map(str, processes)), "-- sleep", str(PERF_SECONDS)]
                 )
-                perf = subprocess.run(["sh", "-c", attach], capture_output=True, text=True)
-                output, errors = load.communicate(timeout=30)
+                perf = subprocess.run(["sh", "-c", attach], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+                output, errors = load.communicate(timeout=PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                raise Failed(f"{error.cmd[0]} does not end") from error
             finally:
                 load.kill()
                 load.wait()
@@ -90,7 +94,7 @@ class Bench:
     def _load(self, arguments):
         load = self._start_load(arguments, stdin=subprocess.DEVNULL)
         try:
-            output, errors = load.communicate(timeout=60 + self._milliseconds / 1000)
+            output, errors = load.communicate(timeout=PATIENCE_SECONDS + self._milliseconds / 1000)
         except subprocess.TimeoutExpired as error:
             raise Failed("the load generator does not end") from error
         finally:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -142,12 +143,15 @@ class Farm:
 
 
 def pin(cpu):
-    """Pins the calling process to a CPU and, where it may, puts it before what else wants that CPU.
+    """Pins the calling process to a CPU, with every descriptor that it may have, and, where it may, before what else wants that CPU.
 
     A new session has a scheduling group of its own where the kernel groups by session (sched(7), autogroup); there, the niceness of the group
     decides, and that of the process only where it does not.
     """
     os.sched_setaffinity(0, {cpu})
+    # A server at its limit of descriptors looks like a slow one.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     with contextlib.suppress(OSError):

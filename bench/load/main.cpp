@@ -7,6 +7,7 @@
 #include <strings.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,7 +29,10 @@ int connect_blocking(const Options& options, unsigned index) {
     const sockaddr_in address = server_address(options, index);
     const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const int on = 1;
+    const timeval patience{static_cast<time_t>(options.timeout_milliseconds / 1000),
+                           static_cast<suseconds_t>(options.timeout_milliseconds % 1000 * 1000)};
     if (descriptor < 0 || connect(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
         setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
         std::fprintf(stderr, "load: connection %u to %s:%u: %s\n", index, options.host.c_str(),
                      static_cast<unsigned>(options.port), std::strerror(errno));
@@ -70,7 +74,10 @@ size_t ask(int descriptor, const std::string& head) {
     while (length == 0 || received < length) {
         const ssize_t bytes = recv(descriptor, buffer + received, sizeof buffer - received, 0);
         if (bytes <= 0) {
-            std::fprintf(stderr, "load: receive: %s\n", bytes == 0 ? "connection closed" : std::strerror(errno));
+            const char* reason = bytes == 0        ? "the server closed the connection"
+                                 : errno == EAGAIN ? "the server does not answer"
+                                                   : std::strerror(errno);
+            std::fprintf(stderr, "load: receive: %s\n", reason);
             std::exit(1);
         }
         received += static_cast<size_t>(bytes);
