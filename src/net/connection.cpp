@@ -376,7 +376,13 @@ std::pair<ReadHalf, WriteHalf> Connection::split() && {
 }
 
 void ReadHalf::release() noexcept {
-    detail::release_connection(*std::exchange(state_, nullptr));
+    ConnectionState& ended = *std::exchange(state_, nullptr);
+    // What still comes is dropped as it comes, so that it holds no buffers; what is not read for that is lingered for
+    // at the end.
+    ended.wants_input = false;
+    ended.network->drop_received(ended);
+    ended.unread_input = true;
+    detail::release_connection(ended);
 }
 
 void WriteHalf::release() noexcept {

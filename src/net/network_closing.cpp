@@ -24,6 +24,7 @@ bool Network::may_close_at_once(const ConnectionState& state) const noexcept {
 }
 
 void Network::begin_close(ConnectionState& state) noexcept {
+    state.wants_input = false;
     drop_received(state);
     if (state.stage != CloseStage::open) return;
     state.stage = CloseStage::flushing;

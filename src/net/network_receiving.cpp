@@ -143,7 +143,7 @@ void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
     }
     first->data += consumed;
     first->length -= consumed;
-    if (state.handles == 0) {
+    if (!state.wants_input) {
         while (first != nullptr) give_back(*std::exchange(first, first->next));
         return;
     }
@@ -242,7 +242,7 @@ void Network::on_receive(void* owner, const abi::Completion& completion, Tag tag
     auto& self = *static_cast<Network*>(owner);
     ConnectionState* found = self.locate(tag);
     constexpr std::uint32_t usual = abi::completion_buffer | abi::completion_more;
-    if (found != nullptr && (completion.flags & usual) == usual && completion.result > 0 && found->handles != 0)
+    if (found != nullptr && (completion.flags & usual) == usual && completion.result > 0 && found->wants_input)
         [[likely]] {
         ConnectionState& state = *found;
         const BufferRing::Slice slice = self.buffers_->take(completion);
@@ -309,18 +309,18 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
         return;
     }
     state.receive_again = true;
-    state.unread_input = ended && (completion.flags & abi::completion_socket_nonempty) != 0;
     tally_.bytes_received += static_cast<std::uint64_t>(completion.result);
     if (node == nullptr) {
         // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
         end_read(state, EndReason::limit, ENOMEM);
         return;
     }
-    if (state.handles == 0) {
+    if (!state.wants_input) {
         give_back(*node);
-        if (ended && state.stage != CloseStage::closed) progress_close(state);
+        if (ended && state.handles == 0 && state.stage != CloseStage::closed) progress_close(state);
         return;
     }
+    state.unread_input = ended && (completion.flags & abi::completion_socket_nonempty) != 0;
     append(state, *node);
     if (state.reader) {
         wake_reader(state);

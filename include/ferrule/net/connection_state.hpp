@@ -70,6 +70,7 @@ struct ConnectionState {
 
     // Asked for each message: bytes.
     bool receive_armed = false;  // a receive is in the kernel
+    bool wants_input = true;     // a handle that reads is left; what comes without one is dropped
     bool read_ended = false;     // reads have ended, whyever
     bool write_failed = false;
     bool reader_queued = false;      // the reader is in the ready list
