@@ -9,6 +9,7 @@ NGINX = "nginx"
 ASIO_EPOLL = "asio_epoll"
 ASIO_URING = "asio_uring"
 FERRULE_SPIN = "ferrule_spin"
+RAW_URING_SPIN = "raw_uring_spin"
 
 PEERS = (RAW_URING, RAW_EPOLL, NGINX, ASIO_EPOLL, ASIO_URING)
 
@@ -59,7 +60,7 @@ SUITES = (
     Suite("churn-deferred", "a connection per request, deferred accept", "churn", CPU, saturates=True, deferred=True),
     Suite("pingpong", "ping-pong on one connection", "closed", MEDIAN, connections=1),
     Suite("pingpong-spin", "ping-pong on one connection, with the spin budget", "closed", MEDIAN,
-          servers=(FERRULE_SPIN, RAW_URING), connections=1),
+          servers=(FERRULE_SPIN, RAW_URING_SPIN, RAW_URING), connections=1),
     Suite("memory", "idle connections", "memory", SLOPE, connections=MEMORY_STEPS[1]),
     Suite("start", "start", "start", START),
 )

@@ -258,6 +258,15 @@ class CommandLine(unittest.TestCase):
             self.assertIn("--defer-accept", farm.command(bars.FERRULE, 7, deferred=True))
             self.assertIn("--spin", farm.command(bars.FERRULE_SPIN, 7))
 
+    def test_the_spinning_ceiling_is_the_ceiling_with_an_option(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder) / "bench/raw_uring"
+            program.parent.mkdir()
+            program.touch(mode=0o755)
+            farm = servers.Farm(folder, 0)
+            self.addCleanup(farm.close)
+            self.assertEqual(farm.command(bars.RAW_URING_SPIN, 7), [str(program), "--port", "7", "--spin"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -49,7 +49,7 @@ def parse(arguments):
     if options.rounds < 1 or options.ms < 1 or options.warmup < 1:
         parser.error("--rounds, --ms and --warmup are at least 1")
     options.servers = [name for name in options.servers.split(",") if name]
-    unknown = set(options.servers) - {*bars.PEERS, bars.FERRULE, bars.FERRULE_SPIN}
+    unknown = set(options.servers) - {*bars.PEERS, bars.FERRULE, bars.FERRULE_SPIN, bars.RAW_URING_SPIN}
     if unknown:
         parser.error(f"no server {', '.join(sorted(unknown))}")
     return options

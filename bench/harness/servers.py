@@ -85,6 +85,9 @@ class Farm:
                 options += ["--spin", str(SPIN_MICROSECONDS)]
             return [self.program(server), *options]
         options = ["--port", str(port)]
+        if server == bars.RAW_URING_SPIN:
+            server = bars.RAW_URING
+            options.append("--spin")
         if churn:
             options.append("--churn")
         if deferred:

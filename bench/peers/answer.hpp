@@ -75,6 +75,7 @@ struct PeerOptions {
     uint16_t port = 8080;
     bool churn = false;     // close after each answered batch
     bool deferred = false;  // TCP_DEFER_ACCEPT on the listener
+    bool spin = false;      // raw_uring without --churn: never sleep
 };
 
 inline PeerOptions parse_options(int count, char** arguments) {
@@ -85,6 +86,8 @@ inline PeerOptions parse_options(int count, char** arguments) {
             options.churn = true;
         } else if (argument == "--deferred") {
             options.deferred = true;
+        } else if (argument == "--spin") {
+            options.spin = true;
         } else if (argument == "--port" && index + 1 < count) {
             const std::string_view value = arguments[++index];
             const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), options.port);
@@ -93,7 +96,7 @@ inline PeerOptions parse_options(int count, char** arguments) {
                 std::exit(2);
             }
         } else {
-            std::fprintf(stderr, "usage: %s [--port N] [--churn] [--deferred]\n", arguments[0]);
+            std::fprintf(stderr, "usage: %s [--port N] [--churn] [--deferred] [--spin]\n", arguments[0]);
             std::exit(argument == "--help" ? 0 : 2);
         }
     }

@@ -34,16 +34,20 @@ class KeepAlive {
 public:
     explicit KeepAlive(const bench::PeerOptions& options)
         : ring_(ring_entries, ring_entries,
-                IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL),
+                IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                    (options.spin ? IORING_SETUP_TASKRUN_FLAG : 0)),
           buffers_(ring_, buffer_count, buffer_bytes),
+          spin_(options.spin),
           listener_(bench::listen_on(options)),
           connections_(static_cast<Connection*>(std::calloc(bench::descriptor_limit, sizeof(Connection)))) {}
 
     [[noreturn]] void run() {
         accept();
         while (true) {
-            const unsigned waiting = ring_.available();
-            ring_.submit(waiting == 0 ? 1 : 0);
+            if (spin_) {
+                while (!ring_.has_prepared() && !ring_.has_deferred_work() && ring_.available() == 0) continue;
+            }
+            ring_.submit(spin_ || ring_.available() != 0 ? 0 : 1);
             ++pass_;
             const unsigned available = ring_.available();
             // Completions that stay queued may hide a failed send, so that such a pass has every send reported.
@@ -209,6 +213,7 @@ private:
 
     bench::RawRing ring_;
     bench::RawBuffers buffers_;
+    bool spin_;
     int listener_;
     Connection* connections_;
     uint32_t pass_ = 1;
