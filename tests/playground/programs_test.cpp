@@ -1,0 +1,324 @@
+// The playground's programs as their users meet them: started, talked to, and ended by a signal.
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace {
+
+constexpr std::string_view answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+constexpr int patience_s = 60;
+
+std::string path_of(const std::string& program) {
+    return std::string(PLAYGROUND_FOLDER) + "/" + program;
+}
+
+// A running program. Standard output and error come back in one stream.
+class Program {
+public:
+    Program(const std::string& name, const std::vector<std::string>& arguments) {
+        int ends[2];
+        if (::pipe2(ends, O_CLOEXEC) != 0) throw std::system_error(errno, std::system_category(), "pipe");
+        const std::string path = path_of(name);
+        std::vector<char*> words{const_cast<char*>(path.c_str())};
+        for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+        words.push_back(nullptr);
+        process_ = ::fork();
+        if (process_ == 0) {
+            ::dup2(ends[1], STDOUT_FILENO);
+            ::dup2(ends[1], STDERR_FILENO);
+            ::execv(path.c_str(), words.data());
+            ::_exit(127);
+        }
+        ::close(ends[1]);
+        output_ = ends[0];
+    }
+    Program(const Program&) = delete;
+    Program& operator=(const Program&) = delete;
+    ~Program() {
+        if (process_ > 0) {
+            ::kill(process_, SIGKILL);
+            ::waitpid(process_, nullptr, 0);
+        }
+        ::close(output_);
+    }
+
+    // One line of its output, without the end; empty at the end of the output.
+    std::string line() {
+        std::string text;
+        for (char byte; ::read(output_, &byte, 1) == 1 && byte != '\n';) text += byte;
+        return text;
+    }
+    // The ports in the first line of its output, which says where it listens.
+    std::vector<std::uint16_t> ports() {
+        const std::string text = line();
+        std::vector<std::uint16_t> found;
+        constexpr std::string_view host = "127.0.0.1:";
+        for (std::size_t at = text.find(host); at != text.npos; at = text.find(host, at + 1)) {
+            found.push_back(static_cast<std::uint16_t>(std::stoi(text.substr(at + host.size()))));
+        }
+        EXPECT_FALSE(found.empty()) << text;
+        return found;
+    }
+    void signal(int number) { ::kill(process_, number); }
+    int exit_status() {
+        int status = 0;
+        ::waitpid(std::exchange(process_, -1), &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
+    std::string rest() {
+        std::string text;
+        std::array<char, 4096> bytes;
+        for (ssize_t size; (size = ::read(output_, bytes.data(), bytes.size())) > 0;)
+            text.append(bytes.data(), static_cast<std::size_t>(size));
+        return text;
+    }
+
+private:
+    pid_t process_ = -1;
+    int output_ = -1;
+};
+
+class Client {
+public:
+    explicit Client(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(port);
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        const timeval limit{patience_s, 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        const int no_delay = 1;
+        ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &no_delay, sizeof no_delay);
+        EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    }
+    Client(const Client&) = delete;
+    Client& operator=(const Client&) = delete;
+    ~Client() { ::close(fd_); }
+
+    void send(std::string_view text) {
+        while (!text.empty()) {
+            const ssize_t sent = ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL);
+            ASSERT_GT(sent, 0);
+            text.remove_prefix(static_cast<std::size_t>(sent));
+        }
+    }
+    void end() { ::shutdown(fd_, SHUT_WR); }
+    std::string receive(std::size_t bytes) {
+        std::string text(bytes, '\0');
+        const ssize_t received = ::recv(fd_, text.data(), bytes, MSG_WAITALL);
+        text.resize(received > 0 ? static_cast<std::size_t>(received) : 0);
+        return text;
+    }
+    // Everything until the peer ends in order; what it sent is lost when it does not.
+    std::string receive_all() {
+        std::string text;
+        std::array<char, 16384> bytes;
+        for (;;) {
+            const ssize_t received = ::recv(fd_, bytes.data(), bytes.size(), 0);
+            if (received == 0) return text;
+            if (received < 0) return "ended by " + std::string(std::strerror(errno));
+            text.append(bytes.data(), static_cast<std::size_t>(received));
+        }
+    }
+
+private:
+    int fd_;
+};
+
+std::string repeated(std::string_view text, std::size_t times) {
+    std::string all;
+    for (std::size_t index = 0; index < times; ++index) all += text;
+    return all;
+}
+
+class Programs : public testing::TestWithParam<const char*> {};
+
+class Playground : public testing::Test {
+protected:
+    void SetUp() override {
+        if (::access(path_of("plaintext").c_str(), X_OK) != 0)
+            GTEST_SKIP() << "the playground's programs are not on this machine";
+    }
+};
+
+const std::vector<std::string> somewhere = {"--host", "127.0.0.1", "--port=0", "--reactors", "2"};
+
+std::vector<std::string> somewhere_and(std::initializer_list<std::string> more) {
+    std::vector<std::string> arguments = somewhere;
+    arguments.insert(arguments.end(), more);
+    return arguments;
+}
+
+TEST_P(Programs, HelpNamesTheOptions) {
+    if (::access(path_of(GetParam()).c_str(), X_OK) != 0)
+        GTEST_SKIP() << "the playground's programs are not on this machine";
+    Program program(GetParam(), {"--help"});
+    const std::string help = program.rest();
+    for (const char* option : {"usage: ", GetParam(), "--host", "--port", "--reactors", "--help"}) {
+        EXPECT_NE(help.find(option), help.npos) << option << " is missing in: " << help;
+    }
+    EXPECT_EQ(program.exit_status(), 0);
+}
+
+TEST_P(Programs, WhatIsNotUnderstoodIsRefused) {
+    if (::access(path_of(GetParam()).c_str(), X_OK) != 0)
+        GTEST_SKIP() << "the playground's programs are not on this machine";
+    const std::vector<std::vector<std::string>> wrong = {
+        {"--prot", "80"},     {"--port"}, {"--port", "eighty"}, {"--port", "80x"}, {"--port="},
+        {"--reactors", "-1"}, {"80"}};
+    for (const auto& arguments : wrong) {
+        Program program(GetParam(), arguments);
+        const std::string said = program.rest();
+        EXPECT_TRUE(said.starts_with(std::string(GetParam()) + ": " + arguments[0].substr(0, 6))) << said;
+        EXPECT_EQ(program.exit_status(), 2);
+    }
+}
+
+TEST_P(Programs, WhatCannotStartSaysWhy) {
+    if (::access(path_of(GetParam()).c_str(), X_OK) != 0)
+        GTEST_SKIP() << "the playground's programs are not on this machine";
+    // TEST-NET-1 of RFC 5737: nobody's.
+    Program program(GetParam(), {"--host", "192.0.2.1", "--port", "8080"});
+    EXPECT_EQ(program.rest(), std::string(GetParam()) + ": bind 192.0.2.1:8080: Cannot assign requested address\n");
+    EXPECT_EQ(program.exit_status(), 1);
+}
+
+TEST_P(Programs, SaysWhatToTypeAndEndsWithZeroOnASignal) {
+    if (::access(path_of(GetParam()).c_str(), X_OK) != 0)
+        GTEST_SKIP() << "the playground's programs are not on this machine";
+    for (const int signal : {SIGTERM, SIGINT}) {
+        auto arguments = somewhere;
+        if (std::string_view(GetParam()) == "multiport") arguments.push_back("--echo-port=0");
+        Program program(GetParam(), arguments);
+        const auto ports = program.ports();
+        const std::string hint = program.line();
+        EXPECT_TRUE(hint.starts_with("try: ")) << hint;
+        EXPECT_NE(hint.find(std::to_string(ports.at(0))), hint.npos) << hint;
+        program.signal(signal);
+        EXPECT_EQ(program.exit_status(), 0);
+        EXPECT_EQ(program.rest(), "");
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Programs, testing::Values("plaintext", "echo", "raw", "hop", "multiport"),
+                         [](const auto& each) { return each.param; });
+
+TEST_F(Playground, PlaintextAnswersEachRequestWithExactlyTheseBytes) {
+    Program program("plaintext", somewhere);
+    Client client(program.ports().at(0));
+    for (int request = 0; request < 3; ++request) {
+        client.send("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+        EXPECT_EQ(client.receive(answer.size()), answer);
+    }
+    client.end();
+    EXPECT_EQ(client.receive_all(), "");
+}
+
+TEST_F(Playground, PlaintextAnswersPipelinedRequests) {
+    Program program("plaintext", somewhere_and({"--spin", "50"}));
+    Client client(program.ports().at(0));
+    client.send(repeated("GET / HTTP/1.1\r\nHost: here\r\n\r\n", 1000));
+    client.end();
+    EXPECT_EQ(client.receive_all(), repeated(answer, 1000));
+}
+
+TEST_F(Playground, PlaintextClosesWhenAskedAndAnswersWhatCameBefore) {
+    Program program("plaintext", somewhere_and({"--defer-accept"}));
+    Client client(program.ports().at(0));
+    client.send("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+    EXPECT_EQ(client.receive_all(), repeated(answer, 2));
+}
+
+TEST_F(Playground, A1PlaintextAnswersARequestThatEndsWithFin) {
+    Program program("plaintext", somewhere);
+    Client client(program.ports().at(0));
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    client.end();
+    EXPECT_EQ(client.receive_all(), answer);
+}
+
+TEST_F(Playground, E5EchoSendsBackWhatItReceives) {
+    Program program("echo", somewhere);
+    Client client(program.ports().at(0));
+    std::string message;
+    for (int number = 0; message.size() < 64 * 1024; ++number) message += std::to_string(number) + ' ';
+    client.send(message);
+    client.end();
+    EXPECT_EQ(client.receive_all(), message);
+}
+
+TEST_F(Playground, E4RawCountsTheRequestsOfEachReactor) {
+    Program program("raw", {"--host", "127.0.0.1", "--port", "0", "--reactors", "1"});
+    const auto port = program.ports().at(0);
+    Client first(port);
+    first.send("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n");
+    const std::string one = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\nrequest 1 of reactor 0\n";
+    EXPECT_EQ(first.receive(one.size()), one);
+    Client second(port);
+    second.send("GET / HTTP/1.1\r\n\r\n");
+    const std::string two = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\nrequest 2 of reactor 0\n";
+    EXPECT_EQ(second.receive(two.size()), two);
+    first.send("\r\n");
+    first.end();
+    EXPECT_EQ(first.receive_all(), "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\nrequest 3 of reactor 0\n");
+}
+
+TEST_F(Playground, HopVisitsTheOtherReactorAndComesBack) {
+    Program program("hop", somewhere);
+    Client client(program.ports().at(0));
+    client.send(repeated("GET / HTTP/1.1\r\n\r\n", 3));
+    client.end();
+    const std::string answers = client.receive_all();
+    const bool from_0 = answers.find("reactor 0 to reactor 1 and back: ") != answers.npos;
+    const bool from_1 = answers.find("reactor 1 to reactor 0 and back: ") != answers.npos;
+    EXPECT_NE(from_0, from_1) << answers;
+    std::size_t count = 0;
+    for (std::size_t at = answers.find("HTTP/1.1 200 OK"); at != answers.npos;
+         at = answers.find("HTTP/1.1 200 OK", at + 1))
+        ++count;
+    EXPECT_EQ(count, 3u);
+}
+
+TEST_F(Playground, MultiportGreetsOnOnePortAndEchoesOnTheOther) {
+    Program program("multiport", somewhere_and({"--echo-port", "0"}));
+    const auto ports = program.ports();
+    ASSERT_EQ(ports.size(), 2u);
+    const std::string greeting = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!";
+    Client greeted(ports[0]);
+    greeted.send("GET / HTTP/1.1\r\n\r\nGET /cut HT");
+    EXPECT_EQ(greeted.receive(greeting.size()), greeting);
+    greeted.send("TP/1.1\r\n\r\n");
+    EXPECT_EQ(greeted.receive(greeting.size()), greeting);
+    Client echoed(ports[1]);
+    echoed.send("hello");
+    EXPECT_EQ(echoed.receive(5), "hello");
+}
+
+TEST_F(Playground, APortThatIsTakenIsReported) {
+    Program first("plaintext", somewhere);
+    const std::string port = std::to_string(first.ports().at(0));
+    for (const char* name : {"plaintext", "raw"}) {
+        Program second(name, {"--host", "127.0.0.1", "--port", port});
+        EXPECT_EQ(second.rest(), std::string(name) + ": bind 127.0.0.1:" + port + ": Address already in use\n");
+        EXPECT_EQ(second.exit_status(), 1);
+    }
+}
+
+}  // namespace
