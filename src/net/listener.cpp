@@ -15,10 +15,17 @@ namespace ferrule::inline v0 {
 namespace {
 /// Long enough not to spin on a shortage, short enough not to be felt: a closed connection ends it earlier.
 constexpr std::uint64_t back_off_ns = 100'000'000;
+/// After a socket has left its port's selection: time for the handshakes that it was given to be completed.
+constexpr std::uint64_t leave_ns = 20'000'000;
 }  // namespace
 
-Listener::Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler)
-    : network_(&network), handler_(std::move(handler)), descriptor_(descriptor), number_(number) {
+Listener::Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler,
+                   std::shared_ptr<PortGroup> group)
+    : network_(&network),
+      handler_(std::move(handler)),
+      group_(std::move(group)),
+      descriptor_(descriptor),
+      number_(number) {
     route = network.listener_timer_route_;
 }
 
@@ -44,9 +51,29 @@ void Listener::pause() noexcept {
 }
 
 void Listener::end() noexcept {
+    if (stage_ == Stage::leaving && network_->shutting_down_) {
+        network_->reactor_->timers().disarm(*this);
+        sweep();
+        return;
+    }
     if (stage_ != Stage::accepting) return;
     network_->reactor_->timers().disarm(*this);
     if (descriptor_ < 0) return;
+    if (group_ != nullptr && !network_->shutting_down_ && group_->leave(network_->reactor_->kernel(), descriptor_)) {
+        try {
+            network_->reactor_->timers().arm(*this, network_->reactor_->now_ns() + leave_ns);
+            stage_ = Stage::leaving;
+            paused_ = false;
+            if (!accept_armed_) arm_accept();
+            return;
+        } catch (const std::bad_alloc&) {
+            // Then it goes without waiting for handshakes that are under way.
+        }
+    }
+    sweep();
+}
+
+void Listener::sweep() noexcept {
     stage_ = Stage::sweeping;
     // What has arrived is accepted while the accept is being armed, before its cancel is looked at.
     if (!accept_armed_) arm_accept();
@@ -67,7 +94,13 @@ void Listener::cancel() noexcept {
 }
 
 void Listener::close_socket() noexcept {
-    if (descriptor_ >= 0) network_->reactor_->kernel().close(std::exchange(descriptor_, -1));
+    if (descriptor_ < 0) return;
+    const int closed = std::exchange(descriptor_, -1);
+    if (group_ != nullptr) {
+        group_->close(network_->reactor_->kernel(), closed);
+    } else {
+        network_->reactor_->kernel().close(closed);
+    }
 }
 
 void Listener::on_completion(int result, std::uint32_t flags) noexcept {
@@ -123,6 +156,10 @@ void Listener::back_off(int error) noexcept {
 }
 
 void Listener::on_timer() noexcept {
+    if (stage_ == Stage::leaving) {
+        sweep();
+        return;
+    }
     if (stage_ == Stage::accepting && !paused_ && !accept_armed_) arm_accept();
 }
 

@@ -5,6 +5,7 @@
 #include <ferrule/reactor/timer_heap.hpp>
 
 #include <cstdint>
+#include <memory>
 
 namespace ferrule::inline v0 {
 
@@ -12,7 +13,8 @@ namespace ferrule::inline v0 {
 /// whenever it ends, waits while descriptors or memory are short, and while the connection limit is reached.
 class Listener : public Timer {
 public:
-    Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler);
+    Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler,
+             std::shared_ptr<PortGroup> group);
     ~Listener();
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
@@ -26,15 +28,16 @@ public:
     void resume() noexcept;
     /// Stops accepting for now.
     void pause() noexcept;
-    /// Accepts what has arrived, then closes the socket.
+    /// Leaves the selection of its port where it can, accepts what has arrived, then closes the socket.
     void end() noexcept;
     void on_completion(int result, std::uint32_t flags) noexcept;
-    /// The wait for descriptors is over.
+    /// The wait for descriptors, or for the last clients that it was given, is over.
     void on_timer() noexcept;
     static Listener& of(Timer& timer) noexcept;
 
 private:
-    enum class Stage : std::uint8_t { accepting, sweeping, closing };
+    enum class Stage : std::uint8_t { accepting, leaving, sweeping, closing };
+    void sweep() noexcept;
     void arm_accept() noexcept;
     void cancel() noexcept;
     void back_off(int error) noexcept;
@@ -42,6 +45,7 @@ private:
 
     Network* network_;
     ConnectionHandler handler_;
+    std::shared_ptr<PortGroup> group_;
     int descriptor_;
     std::uint16_t number_;
     Stage stage_ = Stage::accepting;

@@ -81,9 +81,9 @@ Network& Network::of(Reactor& reactor) {
     return reactor.add_service<Network>(reactor);
 }
 
-std::uint16_t Network::listen(int descriptor, ConnectionHandler handler) {
+std::uint16_t Network::listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group) {
     const auto number = static_cast<std::uint16_t>(listeners_.size());
-    listeners_.push_back(std::make_unique<Listener>(*this, number, descriptor, std::move(handler)));
+    listeners_.push_back(std::make_unique<Listener>(*this, number, descriptor, std::move(handler), std::move(group)));
     if (!draining_ && !shutting_down_) listeners_.back()->resume();
     return number;
 }
@@ -97,7 +97,7 @@ std::expected<std::uint16_t, ListenError> Network::listen(const ListenSocketOpti
 
 std::uint16_t Network::add_handler(ConnectionHandler handler) {
     const auto number = static_cast<std::uint16_t>(listeners_.size());
-    listeners_.push_back(std::make_unique<Listener>(*this, number, -1, std::move(handler)));
+    listeners_.push_back(std::make_unique<Listener>(*this, number, -1, std::move(handler), nullptr));
     return number;
 }
 

@@ -4,6 +4,7 @@
 #include <ferrule/net/connection_state.hpp>
 #include <ferrule/net/lease.hpp>
 #include <ferrule/net/listen_socket.hpp>
+#include <ferrule/net/port_group.hpp>
 #include <ferrule/net/slab_pool.hpp>
 #include <ferrule/reactor/counters.hpp>
 #include <ferrule/reactor/reactor.hpp>
@@ -100,8 +101,9 @@ public:
     static Network& of(Reactor& reactor);
 
     /// Accepts from a listening socket, which is its own from now on, and serves each connection with the handler. The
-    /// number of the listener is what Connection::listener says.
-    std::uint16_t listen(int descriptor, ConnectionHandler handler);
+    /// number of the listener is what Connection::listener says. In a `group`, it leaves the port's selection before it
+    /// is closed, so that no client is lost that the kernel allows to save.
+    std::uint16_t listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group = nullptr);
 
     /// Opens the socket, then as above. The error names the operation and the address.
     std::expected<std::uint16_t, ListenError> listen(const ListenSocketOptions& socket, ConnectionHandler handler);
