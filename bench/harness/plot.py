@@ -11,7 +11,7 @@ COLUMN_WIDTH = 470
 GAP = 30
 ROW_HEIGHT = 22
 HEADER_HEIGHT = 46
-LABEL_WIDTH = 96
+LABEL_WIDTH = 108
 VALUE_WIDTH = 64
 TEXT = "#7d8590"
 PEER = "#8c959f"
@@ -70,7 +70,8 @@ def panel(suite, result, judged):
         parts.append(text(LABEL_WIDTH - 8, centre + 4, server, anchor="end", colour=colour if ours else TEXT, weight="600" if ours else "normal"))
         parts.append(f'<rect x="{LABEL_WIDTH}" y="{top + 4}" width="{middle * scale:.1f}" height="{ROW_HEIGHT - 8}" rx="2" fill="{colour}"/>')
         parts.append(
-            f'<path d="M{LABEL_WIDTH + low * scale:.1f} {centre}H{LABEL_WIDTH + high * scale:.1f}" stroke="{TEXT}" stroke-width="3" stroke-opacity="0.9"/>'
+            f'<path d="M{LABEL_WIDTH + low * scale:.1f} {centre}H{LABEL_WIDTH + high * scale:.1f}" '
+            f'stroke="{TEXT}" stroke-width="3" stroke-opacity="0.9"/>'
         )
         parts.append(text(COLUMN_WIDTH, centre + 4, report.number(middle, metric.digits), size=11, anchor="end"))
         top += ROW_HEIGHT
