@@ -70,7 +70,7 @@ TEST(FramePool, PeakIsReachedOnceAndReused) {
             host.frames.release(block, FramePool::class_of(100));
         }
         blocks.clear();
-        EXPECT_EQ(host.frames.peak_bytes(), 2000u * 128u);
+        EXPECT_EQ(host.frames.peak_bytes(), 2000u * FramePool::class_bytes(FramePool::class_of(100)));
     }
 }
 
