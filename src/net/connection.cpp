@@ -87,12 +87,18 @@ void ReadResult::reset() noexcept {
 namespace detail {
 
 bool ReadAwaiter::ready(const ConnectionState& state) noexcept {
-    return state.network->reactor_->spend_inline_budget();
+    return !state.reader && state.network->reactor_->spend_inline_budget();
+}
+
+void ReadAwaiter::misuse() {
+    throw std::logic_error("a second reader of a connection: one reads at a time");
 }
 
 bool ReadAwaiter::suspend(std::coroutine_handle<> handle, Environment* environment) {
     ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_);
     Network& network = *state.network;
+    if (state.reader) [[unlikely]]
+        misuse();
     if (state.received_first == nullptr && !state.read_ended && network.only_root_cancels(environment)) [[likely]] {
         state.reader = handle;
         state_ |= suspended;
@@ -136,7 +142,11 @@ ReadResult ReadAwaiter::await_resume() noexcept {
         state.network->give_back_read_wait(*std::exchange(state.read_wait, nullptr));
     }
     LeaseNode* first = state.received_first;
-    if (first == nullptr) return {};
+    if (first == nullptr) {
+        // The connection may have been closed while it was read from.
+        state.network->settle(state);
+        return {};
+    }
     state.received_first = state.received_last = nullptr;
     if (LeaseNode* carried = std::exchange(state.carry, nullptr); carried != nullptr) {
         LeaseNode* last = carried;
@@ -153,6 +163,7 @@ void ReadAwaiter::detach() noexcept {
     state.reader = nullptr;
     state.reader_queued = false;
     if (state.read_wait != nullptr) state.network->give_back_read_wait(*std::exchange(state.read_wait, nullptr));
+    state.network->settle(state);
 }
 
 }  // namespace detail
@@ -211,11 +222,15 @@ std::expected<void, std::errc> FlushAwaiter::await_resume() noexcept {
         wait.connection->network->give_back_flush_wait(wait);
     } else {
         ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_ & ~suspended);
+        if (state.write_failed) error = state.error != 0 ? state.error : EPIPE;
         if ((pointer_ & suspended) != 0) {
             state.flusher = nullptr;
-            state.flusher_queued = false;
+            if (state.flusher_queued) [[unlikely]] {
+                state.flusher_queued = false;
+                // The connection may have been closed while it was flushed.
+                state.network->settle(state);
+            }
         }
-        if (state.write_failed) error = state.error != 0 ? state.error : EPIPE;
     }
     pointer_ = 0;
     if (error != 0) [[unlikely]]
@@ -229,6 +244,7 @@ void FlushAwaiter::detach() noexcept {
         if (state.flusher_queued) state.network->reactor_->forget(state.flusher);
         state.flusher = nullptr;
         state.flusher_queued = false;
+        state.network->settle(state);
         return;
     }
     FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~listed);
@@ -296,7 +312,7 @@ void ConnectionHandle::abort() {
 
 ReadAwaiter read_connection(ConnectionState& state) {
     if (state.reader) [[unlikely]]
-        throw std::logic_error("a second reader of a connection: one reads at a time");
+        ReadAwaiter::misuse();
     if (Host::current() != state.network->reactor_) [[unlikely]] {
         throw std::logic_error("a connection is used on a thread that is not its reactor's");
     }
@@ -345,7 +361,10 @@ void advance_connection(ConnectionState& state, std::size_t bytes) {
 void shutdown_write_connection(ConnectionState& state) {
     if (state.fin_wanted) return;
     state.fin_wanted = true;
-    if (state.staged != nullptr) state.staged->flushed = true;
+    if (state.staged != nullptr) {
+        state.staged->flushed = true;
+        state.staged->capacity = state.staged->size;  // a later write finds no room, and then why
+    }
     state.network->request_send(state);
 }
 

@@ -168,7 +168,7 @@ void Network::free_state(ConnectionState& state) noexcept {
 
 void Network::settle(ConnectionState& state) noexcept {
     if (state.stage == CloseStage::closed && state.operations == 0 && state.held == 0 && state.sending == nullptr &&
-        state.descriptor < 0 && state.handles == 0) {
+        state.descriptor < 0 && state.handles == 0 && !state.reader && !state.flusher) {
         free_state(state);
     }
 }
@@ -319,10 +319,12 @@ void Network::after_completions() noexcept {
         // been dispatched.
         building_.swap(unconfirmed_);
         std::size_t index = 0;
+        // Whom this resumes may submit more; what that makes the kernel say has not been dispatched yet.
+        const std::uint32_t unconsumed = ring.next_sequence() - ring.pending();
         for (; index < building_.size(); ++index) {
             ConnectionState& state = *building_[index];
             if (!state.send_silent) continue;
-            if (!ring.consumed(state.sending->sequence)) break;
+            if (static_cast<std::int32_t>(unconsumed - state.sending->sequence) <= 0) break;
             state.send_silent = false;
             send_done(state);
         }

@@ -20,12 +20,14 @@ namespace ferrule::inline v0 {
 bool Network::may_close_at_once(const ConnectionState& state) const noexcept {
     if (state.receive_armed) return false;
     if (state.input_ended || shutting_down_) return true;
-    return options_.linger == Linger::adaptive && !state.stays && !state.unread_input;
+    // What was never received from may have input that nobody has looked for.
+    return options_.linger == Linger::adaptive && state.receive_again && !state.stays && !state.unread_input;
 }
 
 void Network::begin_close(ConnectionState& state) noexcept {
     state.wants_input = false;
     drop_received(state);
+    if (state.reader) end_read(state, EndReason::cancelled, ECANCELED);
     if (state.stage != CloseStage::open) return;
     state.stage = CloseStage::flushing;
     if (state.sending == nullptr) request_send(state);
@@ -93,14 +95,8 @@ void Network::on_close(void* owner, const abi::Completion& completion, Tag tag) 
     ConnectionState* found = self.find(tag);
     if (found == nullptr) return;
     ConnectionState& state = *found;
+    if (completion.result == -ECANCELED) return;  // on_send has seen why
     --state.operations;
-    if (completion.result == -ECANCELED && state.close_linked) {
-        // The send before it did not end at once: close when it has.
-        state.close_linked = false;
-        state.stage = CloseStage::flushing;
-        self.progress_close(state);
-        return;
-    }
     state.descriptor = -1;
     state.stage = CloseStage::closed;
     self.reactor_->timers().disarm(state.timer);

@@ -68,6 +68,7 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
     node->block_bytes = bytes;
     node->charged = bytes;
     node->length = 0;
+    node->carried = false;
     node->connection = &state;
     ++state.held;
     state.received_bytes += bytes;
@@ -119,6 +120,7 @@ LeaseNode* Network::gather(LeaseNode* first, std::uint32_t total) noexcept {
     if (!fits) {
         into = heap_node(state, total);
         if (into == nullptr) return nullptr;
+        into->carried = first->owner == LeaseOwner::heap && first->carried;
         from = first;
     }
     while (from != nullptr) {
@@ -132,28 +134,27 @@ LeaseNode* Network::gather(LeaseNode* first, std::uint32_t total) noexcept {
 
 void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
     ConnectionState& state = *first->connection;
-    const bool begun = consumed == 0 && state.message_since != 0;
+    // The time of a message runs from its first bytes: what was carried before and grows is the same message still.
+    const bool begun = consumed == 0 && first->owner == LeaseOwner::heap && first->carried;
     while (first != nullptr && consumed >= first->length) {
         consumed -= first->length;
         give_back(*std::exchange(first, first->next));
     }
-    if (first == nullptr) {
-        state.message_since = 0;
-        return;
-    }
+    if (first == nullptr) return;
     first->data += consumed;
     first->length -= consumed;
     if (!state.wants_input) {
         while (first != nullptr) give_back(*std::exchange(first, first->next));
         return;
     }
-    if (!begun) state.message_since = std::max(ticks_now(), 1u);
+    if (!begun) state.message_since = ticks_now();
     if (first->next != nullptr || first->owner == LeaseOwner::ring) {
         // A slow peer must not hold the buffers that all connections share: what it left is copied out of them.
         std::uint32_t total = 0;
         for (const LeaseNode* node = first; node != nullptr; node = node->next) total += node->length;
         if (LeaseNode* gathered = gather(first, total); gathered != nullptr) first = gathered;
     }
+    first->carried = true;
     LeaseNode** end = &state.carry;
     while (*end != nullptr) end = &(*end)->next;
     *end = first;
@@ -199,8 +200,13 @@ void Network::cancel_receive(ConnectionState& state) noexcept {
 
 void Network::park_reader(ConnectionState& state) noexcept {
     state.parked_at = ticks_now();
-    if (state.carry != nullptr) [[unlikely]] {
-        if (options_.read_timeout.count() > 0) {
+    if (state.held != 0) [[unlikely]] {
+        if (state.received_bytes >= options_.receive_limit) {
+            // This read has not suspended yet: it ends in the ready list.
+            end_read(state, EndReason::limit, ENOBUFS);
+            return;
+        }
+        if (state.carry != nullptr && options_.read_timeout.count() > 0) {
             const std::uint64_t due = due_of(state.message_since, options_.read_timeout);
             if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)
                 reactor_->timers().arm(state.timer, due);
@@ -213,7 +219,6 @@ void Network::park_reader(ConnectionState& state) noexcept {
     if (state.held < options_.receive_lease_limit) [[likely]] {
         arm_receive(state);
     } else if (!arm_private_receive(state)) {
-        // This read has not suspended yet: it ends in the ready list.
         end_read(state, EndReason::limit, ENOBUFS);
     }
 }

@@ -19,8 +19,9 @@ namespace ferrule::inline v0 {
 namespace {
 /// A silent send: what the kernel cannot take at once is reported, and sent again when there is room.
 constexpr int send_at_once = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT;
-/// A send that waits in the kernel for room.
-constexpr int send_when_possible = MSG_NOSIGNAL | MSG_WAITALL;
+/// A send that waits in the kernel for room, and ends when it has found some: the write timeout counts from the last
+/// byte that the peer made room for.
+constexpr int send_when_possible = MSG_NOSIGNAL;
 }  // namespace
 
 WriteSlab* Network::take_slab(std::uint32_t bytes) noexcept {
@@ -54,6 +55,9 @@ std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
         for (FlushWait* wait = larger->waiters; wait != nullptr; wait = wait->next) wait->slab = larger;
         give_back_slab(slab);
     }
+    // The block may be larger than what the connection may have waiting.
+    larger->capacity = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(larger->capacity, std::uint64_t{options_.write_limit} - pending));
     state.staged = larger;
     return larger->data() + larger->size;
 }
@@ -100,6 +104,12 @@ void Network::build_send(ConnectionState& state) noexcept {
 }
 
 void Network::send_rest(ConnectionState& state) noexcept {
+    if (shutting_down_) [[unlikely]] {
+        // Nobody waits for a peer that does not read.
+        state.reset_wanted = true;
+        fail_write(state, ECANCELED);
+        return;
+    }
     WriteSlab& slab = *state.sending;
     abi::SubmissionEntry& entry = reactor_->ring().entry();
     prepare::send(entry, state.descriptor, slab.data() + slab.sent, slab.size - slab.sent, send_when_possible);
@@ -128,6 +138,12 @@ void Network::on_send(void* owner, const abi::Completion& completion, Tag tag) n
         --state.operations;
     }
     state.send_silent = false;
+    if (state.close_linked) {
+        // The close behind it was cancelled, and says nothing of it: a silent entry that fails silences its chain.
+        state.close_linked = false;
+        state.stage = CloseStage::flushing;
+        --state.operations;
+    }
     WriteSlab& slab = *state.sending;
     if (completion.result > 0) slab.sent += static_cast<std::uint32_t>(completion.result);
     if (slab.sent == slab.size) {
@@ -149,6 +165,7 @@ void Network::send_done(ConnectionState& state) noexcept {
         finish_waiters(std::exchange(slab->waiters, nullptr), 0);
     give_back_slab(slab);
     if (state.handles == 0) [[unlikely]] {
+        finish_flusher(state, false);
         if (state.stage == CloseStage::closed) {
             settle(state);
         } else {

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <ostream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -33,6 +34,9 @@ public:
         int error = 0;  ///< 0: the peer's FIN
 
         bool operator==(const Rest&) const = default;
+        friend std::ostream& operator<<(std::ostream& stream, const Rest& rest) {
+            return stream << rest.bytes.size() << " bytes, error " << rest.error;
+        }
     };
 
     /// A connection to the address. `receive_buffer` bounds what the kernel takes for this side; 0: its own choice.

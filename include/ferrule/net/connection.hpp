@@ -46,7 +46,9 @@ public:
 
 private:
     static constexpr std::uintptr_t suspended = 1;
+    friend ReadAwaiter read_connection(ConnectionState& state);
     static bool ready(const ConnectionState& state) noexcept;
+    [[noreturn]] static void misuse();
     bool suspend(std::coroutine_handle<> handle, Environment* environment);
     void detach() noexcept;
 

@@ -40,6 +40,7 @@ struct LeaseNode {
     ConnectionState* connection = nullptr;
     std::uint16_t buffer = 0;  ///< a ring buffer's number
     LeaseOwner owner = LeaseOwner::ring;
+    bool carried = false;  ///< of a heap block: begins with what an earlier read left behind
 };
 
 /// One piece of received bytes that its holder keeps beyond the read that brought it. 16 bytes, move-only. Its end
