@@ -160,9 +160,9 @@ private:
     }
 
     State state_ = State::head_start;
-    std::uint8_t matched_ = 0;  // of name or value
-    bool close_seen_ = false;   // in the head that is not complete
-    bool close_ = false;
+    std::uint8_t matched_ = 0;     // of name or value
+    bool close_seen_ : 1 = false;  // in the head that is not complete
+    bool close_ : 1 = false;
 };
 
 // Answers all requests that the read has completed.

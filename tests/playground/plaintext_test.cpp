@@ -111,7 +111,7 @@ TEST(Plaintext, RandomPiecesOfManyHeadsCountTheSame) {
 }
 
 TEST(Plaintext, TheCounterIsSmall) {
-    EXPECT_LE(sizeof(HeadCounter), 4u);
+    EXPECT_LE(sizeof(HeadCounter), 3u);
 }
 
 }  // namespace
