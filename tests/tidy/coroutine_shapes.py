@@ -1,4 +1,4 @@
-"""Coroutine shapes that compile and then go wrong; CONTRIBUTING.md says what to write instead.
+"""Coroutine shapes that compile and then go wrong; docs/hazards.md says what to write instead.
 
 A capturing lambda's captures die with the lambda, not with the coroutine's frame. The others are miscompiled by GCC 12: bodies skipped,
 short-circuits lost, temporaries destroyed twice.
