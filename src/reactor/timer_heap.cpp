@@ -1,5 +1,7 @@
 #include <ferrule/reactor/timer_heap.hpp>
 
+#include <algorithm>
+
 namespace ferrule::inline v0 {
 
 namespace {
@@ -7,6 +9,7 @@ constexpr std::uint32_t children = 4;
 }
 
 void TimerHeap::arm(Timer& timer, std::uint64_t due_ns) {
+    due_ns = std::max(due_ns, earliest_ns_);
     if (timer.armed()) {
         const std::uint32_t position = timer.position;
         const bool earlier = due_ns < entries_[position].due_ns;
@@ -37,6 +40,7 @@ void TimerHeap::disarm(Timer& timer) noexcept {
 
 Timer* TimerHeap::take_due(std::uint64_t now_ns) noexcept {
     if (entries_.empty() || entries_.front().due_ns > now_ns) return nullptr;
+    earliest_ns_ = now_ns + 1;
     Timer* timer = entries_.front().timer;
     disarm(*timer);
     return timer;

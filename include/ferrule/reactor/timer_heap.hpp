@@ -1,7 +1,8 @@
 #pragma once
 
-#include <cstdint>
 #include <ferrule/version.hpp>
+
+#include <cstdint>
 #include <vector>
 
 namespace ferrule::inline v0 {
@@ -23,8 +24,9 @@ class FERRULE_EXPORT TimerHeap {
 public:
     static constexpr std::uint64_t never = ~std::uint64_t{0};
 
-    /// Arms the timer, or moves it when it is armed. `due_ns` is monotonic time. Throws std::bad_alloc when the heap
-    /// cannot grow.
+    /// Arms the timer, or moves it when it is armed. `due_ns` is monotonic time; one that is not after the latest
+    /// `take_due` that found a timer counts as the nanosecond behind it, so that timers which arm themselves again at
+    /// once cannot hold up their reactor, nor each other. Throws std::bad_alloc when the heap cannot grow.
     void arm(Timer& timer, std::uint64_t due_ns);
 
     /// Disarms the timer; does nothing when it is not armed.
@@ -53,6 +55,7 @@ private:
     void sift_up(std::uint32_t position, Entry entry) noexcept;
     void sift_down(std::uint32_t position, Entry entry) noexcept;
 
+    std::uint64_t earliest_ns_ = 0;  // no timer is armed before it
     std::vector<Entry> entries_;
 };
 
