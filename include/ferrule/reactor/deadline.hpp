@@ -1,12 +1,15 @@
 #pragma once
 
-#include <chrono>
-#include <coroutine>
-#include <expected>
+#include <ferrule/assert.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/environment.hpp>
+#include <ferrule/task/scope.hpp>
 #include <ferrule/task/task.hpp>
+
+#include <chrono>
+#include <coroutine>
+#include <expected>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -21,28 +24,16 @@ struct EnterEnvironment {
     [[nodiscard]] bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> handle) noexcept {
-        Environment* outer = handle.promise().environment;
-        if (outer != nullptr) {
-            environment->host = outer->host;
-            environment->trace = outer->trace;
-        }
         handle.promise().environment = environment;
         return false;
     }
     void await_resume() const noexcept {}
 };
 
-/// The scope that the awaiting coroutine runs in. Never suspends.
-struct CurrentScope {
-    CancelScope* scope = nullptr;
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> handle) noexcept {
-        Environment* environment = handle.promise().environment;
-        scope = environment != nullptr ? environment->scope : nullptr;
-        return false;
-    }
-    [[nodiscard]] CancelScope* await_resume() const noexcept { return scope; }
+/// A scope whose deadline a reactor keeps ends on that reactor's thread.
+struct EndsWhereItBegan {
+    Reactor* reactor;
+    ~EndsWhereItBegan() { FERRULE_ASSERT(Host::current() == nullptr || Host::current() == reactor); }
 };
 
 /// The operation behind a sleep; ends with an error when its scope is cancelled.
@@ -98,16 +89,24 @@ struct AwaitResult<Task<T>> {
 /// as its own cancellation says: a read with end_reason deadline, an operation with -ECANCELED. What has ended in time
 /// is untouched, and the deadline is gone. Nests: the earlier deadline counts. Reactor's own thread. Costs one frame
 /// from the pool and no entry of the ring.
+///
+/// A task that visits another reactor may await with a deadline there; cancellation from home does not reach what it
+/// awaits so, as with all it does elsewhere. The await must end on the reactor on which it began (assertion).
 template <class Awaitable>
 [[nodiscard]] Task<typename detail::AwaitResult<Awaitable>::Type> with_deadline(Awaitable awaitable,
                                                                                 std::chrono::nanoseconds timeout) {
-    CancelScope* outer = co_await detail::CurrentScope{};
-    CancelScope scope{outer};
-    Environment environment{&scope, nullptr, 0};
+    const Environment& inherited = co_await this_environment();
+    Reactor& reactor = detail::current_reactor("with_deadline");
+    // The scope of a task that visits this reactor is not this thread's to touch.
+    CancelScope scope{inherited.host == &reactor ? inherited.scope : nullptr};
+    const detail::EndsWhereItBegan ends_where_it_began{&reactor};
+    Environment environment{&scope, &reactor, inherited.trace};
     co_await detail::EnterEnvironment{&environment};
-    scope.set_deadline(detail::current_reactor("with_deadline").kernel().monotonic_ns() +
+    scope.set_deadline(reactor.kernel().monotonic_ns() +
                        (timeout.count() > 0 ? static_cast<std::uint64_t>(timeout.count()) : 0));
-    co_return co_await std::move(awaitable);
+    // A local: a parameter outlives the locals of a coroutine, and what is awaited must not outlive its scope.
+    Awaitable awaited = std::move(awaitable);
+    co_return co_await std::move(awaited);
 }
 
 }  // namespace ferrule::inline v0
