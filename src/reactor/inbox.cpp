@@ -1,18 +1,12 @@
+#include <ferrule/assert.hpp>
+#include <ferrule/reactor/inbox.hpp>
+
 #include <sys/eventfd.h>
 
 #include <cerrno>
-#include <ferrule/assert.hpp>
-#include <ferrule/reactor/inbox.hpp>
 #include <system_error>
 
 namespace ferrule::inline v0 {
-
-namespace {
-/// The head of a closed inbox; never dereferenced.
-Message* closed_mark() noexcept {
-    return reinterpret_cast<Message*>(std::uintptr_t{1});
-}
-}  // namespace
 
 Inbox::Inbox(Kernel& kernel, std::uint32_t limit) : kernel_(&kernel), limit_(limit) {
     event_descriptor_ = kernel.event_descriptor(0, EFD_CLOEXEC);
@@ -22,8 +16,7 @@ Inbox::Inbox(Kernel& kernel, std::uint32_t limit) : kernel_(&kernel), limit_(lim
 }
 
 Inbox::~Inbox() {
-    FERRULE_ASSERT(head_.load(std::memory_order_relaxed) == nullptr ||
-                   head_.load(std::memory_order_relaxed) == closed_mark());
+    FERRULE_ASSERT(empty());
     kernel_->close(event_descriptor_);
 }
 
@@ -32,9 +25,18 @@ bool Inbox::put(Message& message) noexcept {
         waiting_.fetch_sub(1, std::memory_order_relaxed);
         return false;
     }
+    return link(message);
+}
+
+bool Inbox::put_beyond_limit(Message& message) noexcept {
+    waiting_.fetch_add(1, std::memory_order_relaxed);
+    return link(message);
+}
+
+bool Inbox::link(Message& message) noexcept {
     Message* head = head_.load(std::memory_order_relaxed);
     do {
-        if (head == closed_mark()) {
+        if (head == closed_head()) {
             waiting_.fetch_sub(1, std::memory_order_relaxed);
             return false;
         }
@@ -73,8 +75,8 @@ Message* Inbox::take_all() noexcept {
 }
 
 Message* Inbox::close() noexcept {
-    Message* newest = head_.exchange(closed_mark(), std::memory_order_acq_rel);
-    if (newest == closed_mark()) return nullptr;
+    Message* newest = head_.exchange(closed_head(), std::memory_order_acq_rel);
+    if (newest == closed_head()) return nullptr;
     std::uint32_t count = 0;
     return in_order(newest, count);
 }

@@ -1,10 +1,11 @@
-#include <cerrno>
-#include <cstddef>
-#include <cstdio>
 #include <ferrule/assert.hpp>
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/ring/prepare.hpp>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -20,6 +21,11 @@ constexpr std::uint32_t no_slot = 0xffff'ffff;
 constexpr std::size_t completion_batch = 128;
 /// How long the end of a reactor waits for tasks that ignore their cancellation.
 constexpr std::uint64_t end_patience_ns = 5'000'000'000;
+/// How long it waits for what must come: the end of its own wait for wake-ups, and of requests that the kernel is made
+/// to cancel.
+constexpr std::uint64_t cancel_patience_ns = 1'000'000'000;
+/// How often what has been abandoned may go on before it is given up.
+constexpr unsigned abandoned_rounds_max = 1024;
 /// Looks at the clock once per so many turns of the spin loop.
 constexpr unsigned spin_turns_per_clock = 32;
 
@@ -66,12 +72,23 @@ struct PostedFunction : Message {
     std::move_only_function<void()> function;
 };
 
+void write_fault(std::uint32_t reactor, const std::exception_ptr& exception) noexcept {
+    try {
+        std::rethrow_exception(exception);
+    } catch (const std::exception& failure) {
+        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception: %s\n", reactor, failure.what());
+    } catch (...) {
+        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception of unknown type\n", reactor);
+    }
+}
+
 /// A frame that died elsewhere: the message is built in the frame's own memory.
 struct FrameMessage : Message {
     FramePool* pool;
     std::uint32_t size_class;
 };
-static_assert(sizeof(FrameMessage) <= 2 * sizeof(void*) + sizeof(PromiseBase), "the smallest frame has room for the message");
+static_assert(sizeof(FrameMessage) <= 2 * sizeof(void*) + sizeof(Task<>::promise_type),
+              "the smallest frame has room for the message");
 
 }  // namespace
 
@@ -83,7 +100,7 @@ void OperationSlot::on_cancel(CancelNode& node, CancelReason) noexcept {
 }
 
 void Operation::cancel() noexcept {
-    if (slot_ != nullptr) slot_->reactor->cancel_slot(*slot_, -ECANCELED);
+    if (has_slot()) slot_->reactor->cancel_slot(*slot_, -ECANCELED);
 }
 
 void Operation::suspend(std::coroutine_handle<> handle, Environment* environment) noexcept {
@@ -96,8 +113,24 @@ void Operation::suspend(std::coroutine_handle<> handle, Environment* environment
     if (!scope->add(slot.cancel_node)) slot.reactor->cancel_slot(slot, -ECANCELED);
 }
 
+void Operation::yield(std::coroutine_handle<> handle) noexcept {
+    Reactor* reactor = Reactor::current();
+    if (reactor != nullptr) reactor->mutable_counters().yields.add();
+    if (slot_ != nullptr) {
+        slot_->state = OperationSlot::State::queued;
+        slot_->waiter = handle;
+    } else {
+        // Nowhere but here to note whom the ready list must forget when this is destroyed.
+        slot_ = reinterpret_cast<OperationSlot*>(reinterpret_cast<std::uintptr_t>(handle.address()) | yielding);
+    }
+    Host::current()->resume_later(handle);
+}
+
 OperationResult Operation::await_resume() noexcept {
-    if (slot_ == nullptr) return {-ENOBUFS, 0};
+    if (!has_slot()) {
+        slot_ = nullptr;
+        return {-ENOBUFS, 0};
+    }
     OperationSlot& slot = *std::exchange(slot_, nullptr);
     const OperationResult result{slot.result, slot.flags};
     slot.reactor->free_slot(slot);
@@ -105,6 +138,11 @@ OperationResult Operation::await_resume() noexcept {
 }
 
 void Operation::release() noexcept {
+    if (!has_slot()) {
+        const auto address = reinterpret_cast<std::uintptr_t>(std::exchange(slot_, nullptr)) & ~yielding;
+        Host::current()->forget(std::coroutine_handle<>::from_address(reinterpret_cast<void*>(address)));
+        return;
+    }
     OperationSlot& slot = *std::exchange(slot_, nullptr);
     CancelScope::remove(slot.cancel_node);
     if (slot.state == OperationSlot::State::queued) slot.reactor->forget(slot.waiter);
@@ -147,6 +185,7 @@ Reactor::~Reactor() {
     offload_pool_.reset();
     inbox_->set_ring_descriptor(-1);
     run_messages(inbox_->close(), false);
+    run_messages(homeless_.exchange(nullptr, std::memory_order_acquire), true);
 }
 
 Reactor* Reactor::current() noexcept {
@@ -173,15 +212,20 @@ OffloadPool& Reactor::offload_pool() {
 // ---- from other threads ----
 
 void Reactor::stop() noexcept {
+    // As soon as the request is seen the loop may end, and the reactor be destroyed: only the mailbox is touched after
+    // that.
+    const std::shared_ptr<Inbox> inbox = inbox_;
     stop_requested_.store(true, std::memory_order_seq_cst);
     // Whoever waits in the kernel has announced it; a spurious wake-up is harmless.
-    inbox_->claim_wake();
-    inbox_->wake();
+    inbox->claim_wake();
+    inbox->wake();
 }
 
 bool Reactor::post(std::move_only_function<void()> function) {
     auto message = std::make_unique<PostedFunction>(*this, std::move(function));
-    if (!inbox_->send(*message)) return false;
+    // What is posted may end the reactor before this returns.
+    const std::shared_ptr<Inbox> inbox = inbox_;
+    if (!inbox->send(*message)) return false;
     static_cast<void>(message.release());
     return true;
 }
@@ -197,8 +241,16 @@ void Reactor::frame_home(void* block, std::uint32_t size_class) noexcept {
         auto* frame = static_cast<FrameMessage*>(self);
         frame->pool->release(frame, frame->size_class);
     };
-    // A block that cannot be sent home stays taken until its pool goes: no more is lost than that.
-    inbox_->send(*message);
+    const std::shared_ptr<Inbox> inbox = inbox_;
+    if (inbox->put_beyond_limit(*message)) {
+        if (inbox->claim_wake()) inbox->wake();
+        return;
+    }
+    // The reactor has ended; its pool is still there, because frames of it were alive.
+    Message* head = homeless_.load(std::memory_order_relaxed);
+    do {
+        message->next = head;
+    } while (!homeless_.compare_exchange_weak(head, message, std::memory_order_release, std::memory_order_relaxed));
 }
 
 void Reactor::send_later(std::shared_ptr<Inbox> target, Message& message) {
@@ -207,9 +259,11 @@ void Reactor::send_later(std::shared_ptr<Inbox> target, Message& message) {
 
 void Reactor::send_outgoing() noexcept {
     if (outgoing_.empty()) return;
-    for (std::size_t index = 0; index < outgoing_.size(); ++index) {
-        const std::shared_ptr<Inbox> target = std::move(outgoing_[index].target);
-        Message* message = outgoing_[index].message;
+    // What is refused goes on here, and may try again: in the next pass.
+    sending_.swap(outgoing_);
+    for (Outgoing& outgoing : sending_) {
+        const std::shared_ptr<Inbox> target = std::move(outgoing.target);
+        Message* message = outgoing.message;
         if (!target->put(*message)) {
             message->run(message, false);
             continue;
@@ -229,7 +283,7 @@ void Reactor::send_outgoing() noexcept {
             target->wake();
         }
     }
-    outgoing_.clear();
+    sending_.clear();
 }
 
 void Reactor::on_ring_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept {
@@ -242,9 +296,10 @@ void Reactor::on_ring_wake(void* owner, const abi::Completion& completion, Tag t
 // ---- slots ----
 
 OperationSlot* Reactor::take_slot(const char* name) noexcept {
+    if (live_slots_ >= options_.operation_limit) [[unlikely]]
+        return nullptr;
     if (free_slots_ == no_slot) {
         const std::size_t count = slots_.size() * slots_per_chunk;
-        if (count >= options_.operation_limit) return nullptr;
         try {
             slots_.push_back(std::make_unique<OperationSlot[]>(slots_per_chunk));
         } catch (const std::bad_alloc&) {
@@ -440,7 +495,7 @@ void Reactor::on_wake(void* owner, const abi::Completion& completion, Tag) noexc
     auto& self = *static_cast<Reactor*>(owner);
     self.wake_armed_ = false;
     if (completion.result >= 0) self.counters_.wakes.add();
-    if (!self.ending_) self.arm_wake();
+    if (self.wake_wanted_) self.arm_wake();
 }
 
 void Reactor::arm_wake() noexcept {
@@ -453,7 +508,13 @@ void Reactor::arm_wake() noexcept {
 void Reactor::dispatch_completions() noexcept {
     std::array<abi::Completion, completion_batch> batch;
     std::uint64_t dispatched = 0;
-    while (const std::uint32_t count = ring_.copy_completions(batch)) {
+    // No more than there are now: what is resumed may flush a full submission queue, and the completions of that would
+    // keep this going for ever.
+    std::uint32_t waiting = ring_.ready();
+    while (waiting != 0) {
+        const std::uint32_t count =
+            ring_.copy_completions(std::span(batch).first(std::min<std::size_t>(waiting, batch.size())));
+        waiting -= count;
         for (std::uint32_t index = 0; index < count; ++index) {
             const abi::Completion& completion = batch[index];
             const Tag tag = Tag::decode(completion.user_data);
@@ -480,9 +541,10 @@ bool Reactor::spin_for_completions() {
 }
 
 void Reactor::enter() {
-    bool sleep =
-        ready_.empty() && ring_.ready() == 0 && inbox_->empty() && !stop_requested_.load(std::memory_order_relaxed);
-    for (const Subsystem* subsystem : subsystems_) sleep = sleep && !subsystem->must_not_sleep();
+    bool sleep = ready_.empty() && outgoing_.empty() && ring_.ready() == 0 && inbox_->empty() &&
+                 !stop_requested_.load(std::memory_order_relaxed) &&
+                 (offload_pool_ == nullptr || !offload_pool_->has_given());
+    for_each_subsystem([&](const Subsystem& subsystem) { sleep = sleep && !subsystem.must_not_sleep(); });
     if (sleep && options_.spin.count() > 0) {
         // What is staged must leave before looking for answers to it.
         if (ring_.pending() != 0) {
@@ -531,7 +593,7 @@ void Reactor::pass() {
     run_ready();
     send_outgoing();
     if (offload_pool_ != nullptr) offload_pool_->dispatch();
-    for (Subsystem* subsystem : subsystems_) subsystem->before_submit();
+    for_each_subsystem([](Subsystem& subsystem) { subsystem.before_submit(); });
     enter();
     now_ns_ = kernel_->monotonic_ns();
     dispatch_completions();
@@ -540,22 +602,22 @@ void Reactor::pass() {
         check(ring_.enter(0, 0));
         dispatch_completions();
     }
-    for (Subsystem* subsystem : subsystems_) subsystem->after_completions();
+    for_each_subsystem([](Subsystem& subsystem) { subsystem.after_completions(); });
     expire_timers();
     if (!inbox_->empty()) run_messages(inbox_->take_all(), true);
     if (draining_ && !stop_requested_.load(std::memory_order_relaxed)) {
         bool drained = true;
-        for (const Subsystem* subsystem : subsystems_) drained = drained && subsystem->drained();
+        for_each_subsystem([&](const Subsystem& subsystem) { drained = drained && subsystem.drained(); });
         if (drained) stop_requested_.store(true, std::memory_order_relaxed);
     }
 }
 
 void Reactor::drain(std::chrono::nanoseconds timeout) {
-    if (draining_) return;
+    if (draining_ || ending_) return;
     draining_ = true;
     timers_.arm(drain_timer_,
                 kernel_->monotonic_ns() + static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
-    for (Subsystem* subsystem : subsystems_) subsystem->drain();
+    for_each_subsystem([](Subsystem& subsystem) { subsystem.drain(); });
 }
 
 void Reactor::on_drain_timer(void* owner, Timer&) noexcept {
@@ -578,7 +640,12 @@ void Reactor::run() {
     refresh_now();
     arm_wake();
     try {
-        for (const auto& hook : start_hooks_) hook(*this);
+        // By index and moved out: a hook may add hooks.
+        for (std::size_t index = 0; index < start_hooks_.size(); ++index) {
+            const auto hook = std::move(start_hooks_[index]);
+            hook(*this);
+        }
+        start_hooks_.clear();
         while (!stop_requested_.load(std::memory_order_relaxed)) pass();
     } catch (...) {
         end();
@@ -588,59 +655,115 @@ void Reactor::run() {
 }
 
 bool Reactor::quiescent() const noexcept {
-    if (live_slots_ != 0 || !ready_.empty() || !outgoing_.empty() || wake_armed_) return false;
+    if (live_slots_ != 0 || !ready_.empty() || !outgoing_.empty() || !inbox_->empty()) return false;
+    // Those that are away come home, or their frames do.
+    if (tasks_away_ != 0 && frames.live_frames() != 0) return false;
     for (const std::shared_ptr<Inbox>& wake : ring_wakes_) {
         if (wake != nullptr) return false;
     }
-    for (const Subsystem* subsystem : subsystems_) {
-        if (!subsystem->quiescent()) return false;
+    bool quiet = true;
+    for_each_subsystem([&](const Subsystem& subsystem) { quiet = quiet && subsystem.quiescent(); });
+    return quiet && (wake_wanted_ || !wake_armed_);
+}
+
+void Reactor::settle(std::uint64_t until_ns) {
+    for (;;) {
+        const bool calls_back = offload_pool_ == nullptr || offload_pool_->idle();
+        if (calls_back && quiescent()) break;
+        const std::uint64_t now = kernel_->monotonic_ns();
+        if (now >= until_ns) {
+            // A blocking call cannot be cancelled, and its thread works in a frame of ours.
+            if (calls_back) break;
+            until_ns = now + end_patience_ns;
+        }
+        // The end is awaited in the kernel: the request to stop is cleared, so that a pass may sleep, with a bound.
+        stop_requested_.store(false, std::memory_order_relaxed);
+        timers_.arm(drain_timer_, until_ns);
+        pass();
     }
-    return offload_pool_ == nullptr || offload_pool_->idle();
+    timers_.disarm(drain_timer_);
+    stop_requested_.store(true, std::memory_order_relaxed);
+}
+
+void Reactor::abandon_operations() noexcept {
+    const auto cancelled = ring_.cancel_sync(0, -1, abi::cancel_any | abi::cancel_all, cancel_patience_ns);
+    dispatch_completions();
+    // Nothing more is submitted: it would never end.
+    options_.operation_limit = 0;
+    if (cancelled || cancelled.error() == std::errc::no_such_file_or_directory) {
+        // The kernel has let go of everything, and its word is all that is missing.
+        for (std::uint32_t index = 0; index < slots_.size() * slots_per_chunk; ++index) {
+            OperationSlot& left = slot(index);
+            if (left.state == OperationSlot::State::free || !left.in_kernel) continue;
+            left.in_kernel = false;
+            finish(left, -ECANCELED, 0);
+        }
+        wake_armed_ = false;
+        for (std::shared_ptr<Inbox>& wake : ring_wakes_) {
+            if (wake != nullptr) std::exchange(wake, nullptr)->wake();
+        }
+    }
+    for (unsigned round = 0; round < abandoned_rounds_max && !(ready_.empty() && outgoing_.empty()); ++round) {
+        run_ready();
+        send_outgoing();
+    }
 }
 
 void Reactor::end() noexcept {
     ending_ = true;
     timers_.disarm(drain_timer_);
-    const std::uint64_t until = kernel_->monotonic_ns() + end_patience_ns;
     try {
         root_scope_.cancel(CancelReason::shutdown);
-        for (Subsystem* subsystem : subsystems_) subsystem->shutdown();
-        if (wake_armed_) cancel_request(Tag{wake_kind, 0, 0}.encode());
-        while (!quiescent() && kernel_->monotonic_ns() < until) {
-            // The end is awaited in the kernel: clear the request to stop so that a pass may sleep, with a bound.
-            stop_requested_.store(false, std::memory_order_relaxed);
-            timers_.arm(drain_timer_, until);
-            pass();
-            timers_.disarm(drain_timer_);
-        }
-        stop_requested_.store(true, std::memory_order_relaxed);
+        for_each_subsystem([](Subsystem& subsystem) { subsystem.shutdown(); });
+        // Others still wake this reactor: its calls and its tasks come home.
+        settle(kernel_->monotonic_ns() + end_patience_ns);
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "ferrule: reactor %u: while ending: %s\n", id_, failure.what());
     }
+    if (offload_pool_ != nullptr) offload_pool_->end();
+    inbox_->set_ring_descriptor(-1);
+    run_messages(inbox_->close(), false);
+    try {
+        wake_wanted_ = false;
+        if (wake_armed_) cancel_request(Tag{wake_kind, 0, 0}.encode());
+        settle(kernel_->monotonic_ns() + cancel_patience_ns);
+    } catch (const std::exception&) {
+        // Said above.
+    }
+    if (!quiescent()) abandon_operations();
     if (!quiescent()) {
         std::fprintf(stderr, "ferrule: reactor %u: %u operations were still in use when it ended\n", id_, live_slots_);
     }
-    inbox_->set_ring_descriptor(-1);
-    run_messages(inbox_->close(), false);
+    stop_requested_.store(true, std::memory_order_relaxed);
 }
 
 void Reactor::fault(std::exception_ptr exception) noexcept {
+    if (Host::current() == this) {
+        report_fault(std::move(exception));
+        return;
+    }
+    // It left a task of this reactor that ended elsewhere: hooks and counters are for this reactor's thread.
+    try {
+        if (post([this, exception] { report_fault(exception); })) return;
+    } catch (const std::bad_alloc&) {
+        // It is said from here.
+    }
+    write_fault(id_, exception);
+}
+
+void Reactor::report_fault(std::exception_ptr exception) noexcept {
     counters_.faults.add();
     if (fault_hook_) {
         try {
-            fault_hook_(*this, exception);
+            // A copy: the hook may put another in its place.
+            const auto hook = fault_hook_;
+            hook(*this, exception);
             return;
         } catch (...) {
             // A hook that fails leaves the report to the default.
         }
     }
-    try {
-        std::rethrow_exception(exception);
-    } catch (const std::exception& failure) {
-        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception: %s\n", id_, failure.what());
-    } catch (...) {
-        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception of unknown type\n", id_);
-    }
+    write_fault(id_, exception);
 }
 
 }  // namespace ferrule::inline v0

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <atomic>
-#include <cstdint>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/version.hpp>
+
+#include <atomic>
+#include <cstdint>
 
 namespace ferrule::inline v0 {
 
@@ -37,6 +38,10 @@ public:
     /// caller's. Any thread. It does not wake: see `claim_wake`.
     bool put(Message& message) noexcept;
 
+    /// put, but the limit does not hold: for what its sender bounds by other means, and what must not be lost: frames
+    /// and calls that come home. False when the reactor has ended. Any thread.
+    bool put_beyond_limit(Message& message) noexcept;
+
     /// True when the receiver sleeps and nobody else has taken it upon himself to wake it: the caller must. Any thread.
     bool claim_wake() noexcept {
         return sleeping_.load(std::memory_order_seq_cst) != 0 && sleeping_.exchange(0, std::memory_order_seq_cst) != 0;
@@ -54,12 +59,12 @@ public:
 
     // The receiver's side, on its thread.
 
-    /// Whether messages wait. A plain load.
-    [[nodiscard]] bool empty() const noexcept { return head_.load(std::memory_order_relaxed) == nullptr; }
+    /// Whether no message waits. A plain load. A closed inbox is empty.
+    [[nodiscard]] bool empty() const noexcept { return !is_message(head_.load(std::memory_order_relaxed)); }
     /// Announces sleep. False when messages wait: then the receiver must not sleep, and is not announced.
     bool announce_sleep() noexcept {
         sleeping_.store(1, std::memory_order_seq_cst);
-        if (head_.load(std::memory_order_seq_cst) == nullptr) return true;
+        if (!is_message(head_.load(std::memory_order_seq_cst))) return true;
         sleeping_.store(0, std::memory_order_relaxed);
         return false;
     }
@@ -75,6 +80,11 @@ public:
     void set_ring_descriptor(int descriptor) noexcept { ring_descriptor_.store(descriptor, std::memory_order_release); }
 
 private:
+    /// The head of a closed inbox; never dereferenced.
+    static constexpr std::uintptr_t closed_mark = 1;
+    static bool is_message(Message* head) noexcept { return reinterpret_cast<std::uintptr_t>(head) > closed_mark; }
+    static Message* closed_head() noexcept { return reinterpret_cast<Message*>(closed_mark); }
+    bool link(Message& message) noexcept;
     static Message* in_order(Message* newest, std::uint32_t& count) noexcept;
 
     alignas(64) std::atomic<Message*> head_{nullptr};

@@ -1,14 +1,15 @@
 #pragma once
 
+#include <ferrule/reactor/inbox.hpp>
+#include <ferrule/ring/kernel.hpp>
+#include <ferrule/task/environment.hpp>
+#include <ferrule/version.hpp>
+
 #include <condition_variable>
 #include <coroutine>
 #include <deque>
 #include <exception>
 #include <expected>
-#include <ferrule/reactor/inbox.hpp>
-#include <ferrule/ring/kernel.hpp>
-#include <ferrule/task/environment.hpp>
-#include <ferrule/version.hpp>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -22,21 +23,27 @@ namespace ferrule::inline v0 {
 
 class Reactor;
 
-/// One blocking call on its way to a thread and back. It lives in the awaiting frame.
-struct OffloadCall : Message {
-    virtual ~OffloadCall() = default;
+/// One blocking call on its way to a thread and back. It lives in the awaiting frame, which therefore must not be
+/// destroyed before it is back (assertion).
+struct FERRULE_EXPORT OffloadCall : Message {
+    /// Where the call is. Reactor's own thread.
+    enum class State : std::uint8_t { idle, refused, in_flight, returned };
+
+    OffloadCall() = default;
+    OffloadCall(OffloadCall&&) = default;
+    virtual ~OffloadCall();
     /// On the other thread.
     virtual void call() noexcept = 0;
     std::coroutine_handle<> waiter;
     Reactor* home = nullptr;
     std::shared_ptr<Inbox> home_inbox;
+    State state = State::idle;
 };
 
 /// The few threads of a reactor on which blocking calls run. The reactor's thread gives, they take.
 class FERRULE_EXPORT OffloadPool {
 public:
     explicit OffloadPool(Reactor& reactor);
-    /// Waits for the calls that run.
     ~OffloadPool();
     OffloadPool(const OffloadPool&) = delete;
     OffloadPool& operator=(const OffloadPool&) = delete;
@@ -46,10 +53,14 @@ public:
     bool give(OffloadCall& call);
     /// Whether every call has come back. The reactor's own thread.
     [[nodiscard]] bool idle() const noexcept { return in_flight_ == 0; }
+    /// Whether calls were given and not dispatched yet. The reactor's own thread.
+    [[nodiscard]] bool has_given() const noexcept { return !given_.empty(); }
     /// The reactor's side of a call that has come back.
     void returned() noexcept { --in_flight_; }
     /// Takes what `give` has been handed to the threads.
     void dispatch() noexcept;
+    /// Waits until every call has been made and its message sent, and ends the threads. No call is taken afterwards.
+    void end() noexcept;
 
 private:
     void work() noexcept;
@@ -66,7 +77,7 @@ private:
 
 namespace detail {
 
-/// Queues `call` on the current reactor. False when it cannot be taken.
+/// Queues `call` on the current reactor. False when it is refused and the coroutine goes on at once.
 FERRULE_EXPORT bool offload_call(OffloadCall& call, std::coroutine_handle<> waiter);
 
 template <class Result>
@@ -95,11 +106,12 @@ public:
     [[nodiscard]] bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> handle) {
-        accepted_ = offload_call(*this, handle);
-        return accepted_;
+        return offload_call(*this, handle);
     }
     std::expected<Result, std::error_code> await_resume() {
-        if (!accepted_) return std::unexpected(std::make_error_code(std::errc::resource_unavailable_try_again));
+        waiter = nullptr;
+        if (state == State::refused)
+            return std::unexpected(std::make_error_code(std::errc::resource_unavailable_try_again));
         if (exception_) std::rethrow_exception(exception_);
         if constexpr (std::is_void_v<Result>) {
             return {};
@@ -120,15 +132,15 @@ private:
     Function function_;
     OffloadResult<Result> result_;
     std::exception_ptr exception_;
-    bool accepted_ = false;
 };
 
 }  // namespace detail
 
 /// Runs a blocking call on a thread of the current reactor's small pool and resumes here with what it returned: `auto
 /// found = co_await offload(call);`. What it throws is rethrown. EAGAIN when `ReactorOptions::offload_limit` calls wait
-/// already. Name a capturing lambda before the co_await. It cannot be cancelled: the await lasts as long as the call,
-/// and destroying the awaiter before that is not allowed. Reactor's own thread.
+/// already, and when the reactor ends. Name a capturing lambda before the co_await. It cannot be cancelled: the await
+/// lasts as long as the call, so does the end of the reactor, and destroying the awaiter before that is not allowed
+/// (assertion). Reactor's own thread. Throws std::system_error when the first call finds that no thread can be started.
 template <class Function>
 [[nodiscard]] detail::OffloadAwaiter<std::decay_t<Function>> offload(Function&& function) {
     return detail::OffloadAwaiter<std::decay_t<Function>>(std::forward<Function>(function));

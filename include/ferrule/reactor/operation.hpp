@@ -1,11 +1,12 @@
 #pragma once
 
-#include <coroutine>
-#include <cstdint>
 #include <ferrule/reactor/timer_heap.hpp>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/task.hpp>
+
+#include <coroutine>
+#include <cstdint>
 #include <utility>
 
 namespace ferrule::inline v0 {
@@ -71,19 +72,30 @@ public:
     /// Asks the kernel to cancel; the await still ends with the last completion.
     void cancel() noexcept;
 
-    [[nodiscard]] bool await_ready() const noexcept {
-        return slot_ == nullptr || slot_->state == OperationSlot::State::finished;
-    }
+    [[nodiscard]] bool await_ready() const noexcept { return !waits() && go_on_inline(); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> handle) noexcept {
-        suspend(handle, environment_of(handle));
+        if (waits()) [[likely]] {
+            suspend(handle, environment_of(handle));
+        } else {
+            yield(handle);
+        }
     }
     /// The end of the operation. -ENOBUFS when the reactor's table of operations was full and nothing was submitted.
     OperationResult await_resume() noexcept;
 
 private:
+    [[nodiscard]] bool waits() const noexcept { return has_slot() && slot_->state != OperationSlot::State::finished; }
+    [[nodiscard]] bool has_slot() const noexcept {
+        return slot_ != nullptr && (reinterpret_cast<std::uintptr_t>(slot_) & yielding) == 0;
+    }
+    [[nodiscard]] static bool go_on_inline() noexcept;
     void suspend(std::coroutine_handle<> handle, Environment* environment) noexcept;
+    void yield(std::coroutine_handle<> handle) noexcept;
     void release() noexcept;
+
+    /// Marks in `slot_` the coroutine of an operation without a slot that waits in the ready list.
+    static constexpr std::uintptr_t yielding = 1;
 
     OperationSlot* slot_;
 };

@@ -1,10 +1,5 @@
 #pragma once
 
-#include <array>
-#include <chrono>
-#include <coroutine>
-#include <cstdint>
-#include <exception>
 #include <ferrule/reactor/counters.hpp>
 #include <ferrule/reactor/inbox.hpp>
 #include <ferrule/reactor/operation.hpp>
@@ -17,6 +12,14 @@
 #include <ferrule/task/host.hpp>
 #include <ferrule/task/spawn.hpp>
 #include <ferrule/task/task.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -62,7 +65,10 @@ public:
     [[nodiscard]] static Reactor* current() noexcept;
 
     /// Runs the loop on the calling thread until `stop`, or until a drain has ended; then cancels what is left and
-    /// waits for its end. Once per reactor. Throws std::runtime_error when the ring cannot be enabled or pinned.
+    /// waits for its end: five seconds for tasks that ignore their cancellation, as long as it takes for blocking calls
+    /// (`offload`). Once per reactor. Throws std::system_error when the ring cannot be enabled, the thread not be
+    /// pinned, or the kernel refuses to be entered; and what a function given to `on_start` throws. By then, too,
+    /// everything has ended.
     void run();
 
     /// Asks the loop to end. Any thread; also before `run`, which then returns at once.
@@ -83,11 +89,11 @@ public:
     void spawn(Task<> task) { ferrule::spawn(*this, std::move(task)); }
 
     /// Called on the reactor's thread before the loop turns for the first time: the place to open clients that ride
-    /// this ring.
+    /// this ring. Given while these functions run, it is called behind them.
     void on_start(std::function<void(Reactor&)> function) { start_hooks_.push_back(std::move(function)); }
 
-    /// Called for each exception that leaves a spawned task or a posted function. The default writes one line to
-    /// standard error.
+    /// Called on the reactor's thread for each exception that leaves a spawned task or a posted function. The default
+    /// writes one line to standard error; so does what comes from elsewhere after the reactor has ended.
     void on_fault(std::function<void(Reactor&, std::exception_ptr)> function) { fault_hook_ = std::move(function); }
 
     /// Makes a service of this reactor; see Services::add.
@@ -147,10 +153,12 @@ public:
     using TimerHandler = void (*)(void* owner, Timer& timer) noexcept;
     /// Takes a timer route for `owner`. Throws std::length_error when all are taken.
     std::uint8_t add_timer_route(void* owner, TimerHandler handler);
-    /// Gives the subsystem its turns until the reactor is destroyed.
+    /// Gives the subsystem its turns until the reactor is destroyed. Also during another's turn.
     void add_subsystem(Subsystem& subsystem) { subsystems_.push_back(&subsystem); }
-    /// Takes its turns away again.
-    void remove_subsystem(Subsystem& subsystem) noexcept { std::erase(subsystems_, &subsystem); }
+    /// Takes its turns away again. Also during its own turn, or another's.
+    void remove_subsystem(Subsystem& subsystem) noexcept {
+        std::replace(subsystems_.begin(), subsystems_.end(), &subsystem, &no_subsystem_);
+    }
     [[nodiscard]] TimerHeap& timers() noexcept { return timers_; }
     [[nodiscard]] ReactorCounters& mutable_counters() noexcept { return counters_; }
 
@@ -170,6 +178,10 @@ public:
     void cancel_request(std::uint64_t user_data) noexcept;
     /// The threads for blocking calls, started at first use.
     OffloadPool& offload_pool();
+    /// One of this reactor's tasks is about to leave for another reactor: the end waits for it.
+    void task_left() noexcept { ++tasks_away_; }
+    /// It is here again, or has not left.
+    void task_returned() noexcept { tasks_away_ -= tasks_away_ != 0 ? 1 : 0; }
 
     static constexpr std::uint8_t ignored_kind = 0;
     static constexpr std::uint8_t operation_kind = 1;
@@ -194,6 +206,12 @@ private:
         TimerHandler handler = nullptr;
         void* owner = nullptr;
     };
+
+    template <class Function>
+    void for_each_subsystem(Function&& function) const {
+        // By index: a turn may add subsystems.
+        for (std::size_t index = 0; index < subsystems_.size(); ++index) function(*subsystems_[index]);
+    }
 
     OperationSlot* take_slot(const char* name) noexcept;
     OperationSlot& slot(std::uint32_t index) noexcept {
@@ -221,7 +239,10 @@ private:
     void send_outgoing() noexcept;
     void expire_timers() noexcept;
     void end() noexcept;
+    void settle(std::uint64_t until_ns);
+    void abandon_operations() noexcept;
     [[nodiscard]] bool quiescent() const noexcept;
+    void report_fault(std::exception_ptr exception) noexcept;
 
     static constexpr std::uint32_t slots_per_chunk = 64;
     static constexpr std::size_t route_limit = 32;
@@ -239,9 +260,11 @@ private:
     std::array<TimerRoute, route_limit> timer_routes_{};
     TimerHeap timers_;
     std::vector<Subsystem*> subsystems_;
+    Subsystem no_subsystem_;  // in the place of one that was removed
     std::vector<std::coroutine_handle<>> ready_;
     std::vector<std::coroutine_handle<>> resuming_;
     std::vector<Outgoing> outgoing_;
+    std::vector<Outgoing> sending_;
     std::shared_ptr<Inbox> inbox_;
     std::atomic<bool> stop_requested_{false};
 
@@ -249,8 +272,11 @@ private:
     std::uint32_t free_slots_ = 0xffff'ffff;
     std::uint32_t live_slots_ = 0;
     std::uint64_t wake_value_ = 0;  // what the kernel reads from the event descriptor
+    std::uint32_t tasks_away_ = 0;
     bool wake_armed_ = false;
+    bool wake_wanted_ = true;
     bool ending_ = false;
+    std::atomic<Message*> homeless_{nullptr};         // frames that came home after the mailbox was closed
     std::vector<std::shared_ptr<Inbox>> ring_wakes_;  // whom this reactor is waking through their rings
     std::vector<std::unique_ptr<void, void (*)(void*)>> scope_timers_;
     std::vector<void*> free_scope_timers_;
@@ -265,5 +291,10 @@ private:
     std::unique_ptr<OffloadPool> offload_pool_;
     Services services_;
 };
+
+inline bool Operation::go_on_inline() noexcept {
+    Host* host = Host::current();
+    return host == nullptr || host->spend_inline_budget();
+}
 
 }  // namespace ferrule::inline v0

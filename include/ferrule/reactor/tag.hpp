@@ -1,7 +1,8 @@
 #pragma once
 
-#include <cstdint>
 #include <ferrule/assert.hpp>
+
+#include <cstdint>
 
 namespace ferrule::inline v0 {
 
