@@ -1,0 +1,49 @@
+// What the examples of the documentation find around them: examples.py compiles each fragment behind this header. A
+// fragment shows Ferrule; what stands for the reader's own program is declared here.
+#pragma once
+
+#include <ferrule/net/address.hpp>
+#include <ferrule/net/connection.hpp>
+#include <ferrule/net/listen_socket.hpp>
+#include <ferrule/net/network.hpp>
+#include <ferrule/reactor/deadline.hpp>
+#include <ferrule/reactor/offload.hpp>
+#include <ferrule/reactor/reactor.hpp>
+#include <ferrule/reactor/resume_on.hpp>
+#include <ferrule/ring/buffer_ring.hpp>
+#include <ferrule/ring/prepare.hpp>
+#include <ferrule/ring/probe.hpp>
+#include <ferrule/ring/ring.hpp>
+#include <ferrule/server/server.hpp>
+#include <ferrule/task/scope.hpp>
+#include <ferrule/task/spawn.hpp>
+#include <ferrule/task/task.hpp>
+#include <ferrule/task/task_group.hpp>
+#include <ferrule/task/when_all.hpp>
+#include <ferrule/task/when_any.hpp>
+#include <ferrule/task/yield.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+using namespace ferrule;               // NOLINT: fragments are read without the prefix
+using namespace std::chrono_literals;  // NOLINT
+
+/// Work of the reader's that waits for something.
+Task<> work();
+/// A question to another server.
+Task<std::string> ask(std::string_view whom);
+/// A call that blocks its thread, and what it gives.
+std::string read_configuration(const std::string& path);
+/// How many of the first bytes are whole messages.
+std::size_t find_messages(std::string_view text);
+/// Serves one connection.
+Task<> serve(Connection connection);
