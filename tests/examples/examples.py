@@ -27,6 +27,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "tidy"))
 import coroutine_shapes  # noqa: E402
 import source  # noqa: E402
 
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PARAMETERS = (
     "[[maybe_unused]] ferrule::Connection connection, [[maybe_unused]] ferrule::Reactor& reactor, "
     "[[maybe_unused]] ferrule::Reactor& other, [[maybe_unused]] ferrule::Ring& ring, "
@@ -170,12 +171,11 @@ def fragments_unit(fragments, defaults):
     return '#include "stage.hpp"\n' + "".join(f"{line}\n" for line in dict.fromkeys(includes)) + text
 
 
-def compile_unit(compiler, root, text):
+def compile_unit(compiler, text):
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as unit:
         unit.write(text)
         unit.flush()
-        stage = pathlib.Path(__file__).resolve().parent
-        command = [compiler, *FLAGS, f"-I{root / 'include'}", f"-I{stage}", unit.name]
+        command = [compiler, *FLAGS, f"-I{REPOSITORY / 'include'}", f"-I{REPOSITORY / 'tests' / 'examples'}", unit.name]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return "" if ended.returncode == 0 else ended.stderr or f"{compiler}: exit status {ended.returncode}"
 
@@ -192,13 +192,13 @@ def check(root, compiler):
     if fragments or defaults:
         units.append(fragments_unit(fragments, defaults))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        errors += [error for error in pool.map(lambda unit: compile_unit(compiler, root, unit), units) if error]
+        errors += [error for error in pool.map(lambda unit: compile_unit(compiler, unit), units) if error]
     return errors, len(examples), len(defaults)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parents[2], help="the source tree")
+    parser.add_argument("--root", type=pathlib.Path, default=REPOSITORY, help="the source tree")
     parser.add_argument("--compiler", default="c++")
     arguments = parser.parse_args()
     errors, examples, defaults = check(arguments.root.resolve(), arguments.compiler)

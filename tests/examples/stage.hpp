@@ -10,6 +10,7 @@
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/resume_on.hpp>
+#include <ferrule/reactor/stop_token.hpp>
 #include <ferrule/ring/buffer_ring.hpp>
 #include <ferrule/ring/prepare.hpp>
 #include <ferrule/ring/probe.hpp>
