@@ -65,7 +65,7 @@ public:
     FlushAwaiter& operator=(const FlushAwaiter&) = delete;
     FlushAwaiter& operator=(FlushAwaiter&&) = delete;
     ~FlushAwaiter() {
-        if ((pointer_ & suspended) != 0) [[unlikely]]
+        if ((pointer_ & (suspended | listed)) != 0) [[unlikely]]
             detach();
     }
 
@@ -261,6 +261,23 @@ public:
 
     /// Parts the connection into a half that reads and one that writes, which may live in different tasks. Closed when
     /// both have ended.
+    ///
+    /// ```cpp
+    /// Task<> copy(ReadHalf from, WriteHalf to) {
+    ///     while (auto received = co_await from.read()) {
+    ///         for (auto slice : received) to.write(slice);
+    ///         co_await to.flush();
+    ///     }
+    /// }
+    ///
+    /// Task<> relay(Connection client, Connection backend) {
+    ///     auto [client_reads, client_writes] = std::move(client).split();
+    ///     auto [backend_reads, backend_writes] = std::move(backend).split();
+    ///     auto up = copy(std::move(client_reads), std::move(backend_writes));
+    ///     auto down = copy(std::move(backend_reads), std::move(client_writes));
+    ///     co_await when_all(std::move(up), std::move(down));
+    /// }
+    /// ```
     [[nodiscard]] std::pair<ReadHalf, WriteHalf> split() &&;
 
 private:
