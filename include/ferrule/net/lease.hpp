@@ -155,6 +155,16 @@ public:
 
     /// Says that the first `bytes` bytes, counted from the beginning of this result, are done with; the rest is carried
     /// to the next read.
+    ///
+    /// ```cpp
+    /// while (auto received = co_await connection.read()) {
+    ///     const std::string_view text = received.contiguous().text();
+    ///     const std::size_t whole = find_messages(text);  // bytes that are whole messages
+    ///     connection.write(text.substr(0, whole));
+    ///     received.consume(whole);  // half a message comes again, in front of the next read
+    ///     co_await connection.flush();
+    /// }
+    /// ```
     void consume(std::size_t bytes) noexcept {
         consumed_ = static_cast<std::uint32_t>(bytes);
         partial_ = true;

@@ -314,6 +314,13 @@ private:
 
 /// Accepts on the reactor with the default network: the short way for programs that hold their reactors by hand. Call
 /// it before `Reactor::run`, or on the reactor's thread. The socket is opened at once, so its error is known at once.
+///
+/// ```cpp
+/// const auto address = listen(reactor, {.address = Address::loopback(0)}, serve);
+/// if (!address) throw std::runtime_error(address.error().message);
+/// std::puts(address->to_string().c_str());
+/// reactor.run();
+/// ```
 FERRULE_EXPORT std::expected<Address, ListenError> listen(Reactor& reactor, const ListenSocketOptions& socket,
                                                           ConnectionHandler handler, NetworkOptions options = {});
 

@@ -83,7 +83,7 @@ struct AwaitResult<Task<T>> {
     return detail::SleepAwaiter{detail::current_reactor("sleep_until").wait_until(monotonic_ns)};
 }
 
-/// Awaits anything with a deadline: `auto received = co_await with_deadline(connection.read(), 5s);`.
+/// Awaits anything with a deadline.
 ///
 /// When the time is up, the scope that the awaited thing runs in is cancelled with CancelReason::deadline, and it ends
 /// as its own cancellation says: a read with end_reason deadline, an operation with -ECANCELED. What has ended in time
@@ -92,6 +92,11 @@ struct AwaitResult<Task<T>> {
 ///
 /// A task that visits another reactor may await with a deadline there; cancellation from home does not reach what it
 /// awaits so, as with all it does elsewhere. The await must end on the reactor on which it began (assertion).
+///
+/// ```cpp
+/// auto received = co_await with_deadline(connection.read(), 5s);
+/// if (!received && connection.end_reason() == EndReason::deadline) connection.write("too slow\r\n");
+/// ```
 template <class Awaitable>
 [[nodiscard]] Task<typename detail::AwaitResult<Awaitable>::Type> with_deadline(Awaitable awaitable,
                                                                                 std::chrono::nanoseconds timeout) {

@@ -60,6 +60,18 @@ private:
 /// from elsewhere. Neither reactor may be destroyed before the task has left, nor the task while it is on its way
 /// (assertion). From a thread without a reactor the task leaves at once; from a reactor, when the current dispatch has
 /// unwound.
+///
+/// ```cpp
+/// Task<std::uint32_t> visit(Reactor& there, Reactor& home) {
+///     std::uint32_t visited = home.id();
+///     if (const auto moved = co_await resume_on(there)) {
+///         visited = Reactor::current()->id();
+///         const auto back = co_await resume_on(home);
+///         if (!back) throw std::system_error(back.error(), "come home");
+///     }
+///     co_return visited;
+/// }
+/// ```
 [[nodiscard]] inline detail::ResumeOnAwaiter resume_on(Reactor& target) noexcept {
     return detail::ResumeOnAwaiter{target};
 }

@@ -15,9 +15,10 @@ namespace ferrule::inline v0 {
 /// Cancels a scope of a reactor when a `std::stop_token` is stopped, from whatever thread: the edge between scopes,
 /// which belong to one thread, and code that knows only stop tokens.
 ///
-/// ```
-/// CancelScope scope{environment.scope};
-/// const CancelOnStop link{thread_token, scope};
+/// ```cpp
+/// const Environment& environment = co_await this_environment();
+/// CancelScope scope(scope_here(environment));
+/// const CancelOnStop link(token, scope);
 /// co_await with_scope(scope, work());
 /// ```
 ///

@@ -25,6 +25,20 @@ namespace ferrule::inline v0 {
 ///
 /// Thread: the ring's owner. It must end before the ring's kernel side can reuse its memory: destroy it when no
 /// operation with its group is in flight. The ring may be moved or destroyed first.
+///
+/// ```cpp
+/// auto buffers = BufferRing::create(ring, {.count = 64, .size = 2048});
+/// if (!buffers) throw std::system_error(buffers.error().code, buffers.error().message);
+/// const int socket = 3;
+/// prepare::receive_select(ring.entry(), socket, buffers->group(), 0, 0);
+/// if (const auto submitted = ring.submit_and_wait(1); !submitted) throw std::system_error(submitted.error());
+/// if (const auto completion = ring.try_completion(); completion && completion->flags & abi::completion_buffer) {
+///     const BufferRing::Slice slice = buffers->take(*completion);
+///     std::printf("%u bytes\n", slice.length);
+///     buffers->give_back(slice.buffer);
+///     buffers->publish();
+/// }
+/// ```
 class FERRULE_EXPORT BufferRing {
 public:
     /// Kernels before 6.11 keep the old head when a group below this is registered again, and hand out the same buffers

@@ -27,6 +27,19 @@ namespace ferrule::inline v0 {
 ///
 /// Operations are not tied to the ring's C++ lifetime: whoever submits one keeps what it points to until its last
 /// completion.
+///
+/// ```cpp
+/// auto made = Ring::create(kernel, {.entries = 8});
+/// if (!made) throw std::system_error(made.error().code, made.error().message);
+/// Ring& mine = *made;
+/// for (std::uint64_t number = 1; number <= 3; ++number) {
+///     abi::SubmissionEntry& entry = mine.entry();
+///     prepare::nop(entry);
+///     entry.user_data = number;
+/// }
+/// if (const auto submitted = mine.submit_and_wait(3); !submitted) throw std::system_error(submitted.error());
+/// mine.for_each_completion([](const abi::Completion& completion) { std::printf("%d\n", completion.result); });
+/// ```
 class FERRULE_EXPORT Ring {
 public:
     /// What to create.

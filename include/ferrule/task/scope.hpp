@@ -53,6 +53,12 @@ inline detail::EnvironmentAwaiter this_environment() noexcept {
 /// Runs `task` so that cancelling `scope` cancels what it waits for; its result or exception is the result. `scope`
 /// outlives the returned task. Give it the scope of the caller's environment (scope_here) as its parent, or else
 /// cancelling the caller does not reach the task. `task` must be a task (assertion). Thread: the host's own.
+///
+/// ```cpp
+/// const Environment& environment = co_await this_environment();
+/// CancelScope scope(scope_here(environment));
+/// co_await with_scope(scope, work());  // until the work ends, or somebody calls scope.cancel
+/// ```
 template <class T>
 Task<T> with_scope(CancelScope& scope, Task<T> task) {
     const Environment& inherited = co_await this_environment();

@@ -295,6 +295,13 @@ private:
 ///
 /// Thread: the host's own. There are no atomics in it: a task that leaves its thread (a hop, an offload) does so only
 /// after the dispatch that suspended it has unwound. Whoever moves tasks between threads keeps the hop back until then.
+///
+/// ```cpp
+/// Task<std::size_t> length_of_answer(std::string whom) {
+///     const std::string answer = co_await ask(whom);
+///     co_return answer.size();
+/// }
+/// ```
 template <class T = void>
 class [[nodiscard("a task does nothing until it is awaited or spawned")]] Task {
 public:

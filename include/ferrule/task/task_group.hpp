@@ -19,6 +19,15 @@ namespace ferrule::inline v0 {
 /// those that come while one is kept, and one that nobody joins for, go to Host::fault.
 ///
 /// Tasks end on the host's thread (assertion). Thread: the host's own.
+///
+/// ```cpp
+/// TaskGroup group(co_await this_environment(), 8);  // at most eight at once
+/// for (int round = 0; round < 100; ++round) {
+///     co_await group.vacancy();
+///     static_cast<void>(group.spawn(work()));
+/// }
+/// co_await group.join();
+/// ```
 class FERRULE_EXPORT TaskGroup {
 public:
     /// A group below `parent` (see this_environment), which outlives it: cancelling the parent's scope cancels the

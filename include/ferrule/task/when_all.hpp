@@ -30,6 +30,11 @@ void rethrow_if_decisive(const FanOut& fan_out, const Task<T>& task) {
 /// ended, the first exception is thrown on and later ones are dropped. The tasks run below a scope of their own, whose
 /// parent is the caller's: cancelling the caller cancels them (see scope_here for a task that visits another host).
 /// They must end on the host's thread (assertion). Thread: the host's own.
+///
+/// ```cpp
+/// const auto [first, second] = co_await when_all(ask("primary"), ask("replica"));
+/// const bool same = first == second;
+/// ```
 template <class... Ts>
 requires(sizeof...(Ts) > 0 &&
          !(std::is_void_v<Ts> && ...)) Task<std::tuple<detail::NonVoid<Ts>...>> when_all(Task<Ts>... tasks) {

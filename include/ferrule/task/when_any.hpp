@@ -66,6 +66,11 @@ std::size_t index_of_decisive(const FanOut& fan_out, const std::vector<Task<T>>&
 /// The tasks run below a scope of their own, whose parent is the caller's: cancelling the caller cancels them (see
 /// scope_here for a task that visits another host). They must end on the host's thread (assertion). Thread: the host's
 /// own.
+///
+/// ```cpp
+/// const auto first = co_await when_any(ask("primary"), work());
+/// if (const auto* answer = std::get_if<0>(&first)) std::puts(answer->c_str());
+/// ```
 template <class... Ts>
 requires(sizeof...(Ts) > 0) Task<std::variant<detail::NonVoid<Ts>...>> when_any(Task<Ts>... tasks) {
     const Environment& inherited = co_await this_environment();
