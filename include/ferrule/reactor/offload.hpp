@@ -137,9 +137,10 @@ private:
 }  // namespace detail
 
 /// Runs a blocking call on a thread of the current reactor's small pool and resumes here with what it returned. What it
-/// throws is rethrown. EAGAIN when `ReactorOptions::offload_limit` calls wait already, and when the reactor ends. Name a
-/// capturing lambda before the co_await. It cannot be cancelled: the await lasts as long as the call, so does the end of
-/// the reactor, and destroying the awaiter before that is not allowed (assertion). Reactor's own thread. Throws std::system_error when the first call finds that no thread can be started.
+/// throws is rethrown. EAGAIN when `ReactorOptions::offload_limit` calls wait already, and when the reactor ends. Name
+/// a capturing lambda before the co_await. It cannot be cancelled: the await lasts as long as the call, so does the end
+/// of the reactor, and destroying the awaiter before that is not allowed (assertion). Reactor's own thread. Throws
+/// std::system_error when the first call finds that no thread can be started.
 ///
 /// ```cpp
 /// auto read = [] { return read_configuration("/etc/app.conf"); };
