@@ -196,10 +196,13 @@ void Server::Engine::open_port(std::size_t index, Socket& first) {
     socket.address = add_address(first.descriptor);
     port.shared = port.can_be_shared(socket.address);
     if (!port.shared) return;
+    port.group = std::make_shared<PortGroup>(socket.take_over);
+    port.group->add(first.descriptor);
     for (std::size_t other = 1; other < members_.size(); ++other) {
         const auto opened = open_listen_socket(kernel_, socket);
         if (!opened) throw StartError(opened.error().message, opened.error().code);
         members_[other]->sockets[index].descriptor = *opened;
+        port.group->add(*opened);
     }
 }
 
@@ -285,7 +288,7 @@ void Server::Engine::start_member(std::size_t index) {
             continue;
         }
         socket.given = true;
-        member.listeners.push_back(network.listen(socket.descriptor, ports_[port].handler));
+        member.listeners.push_back(network.listen(socket.descriptor, ports_[port].handler, ports_[port].group));
     }
     member.serving = true;
     control_->post([this, index] { member_started(index); });

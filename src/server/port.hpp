@@ -3,9 +3,11 @@
 #include <ferrule/net/address.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/port_group.hpp>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/server/options.hpp>
 
+#include <memory>
 #include <optional>
 
 namespace ferrule::inline v0 {
@@ -16,6 +18,7 @@ struct Port {
     ConnectionHandler handler;
     std::optional<Address> file = std::nullopt;  ///< of a Unix path that is bound
     bool shared = false;  ///< a socket for each reactor; otherwise the first accepts and hands over
+    std::shared_ptr<PortGroup> group = nullptr;  ///< of a shared port
 
     /// How its sockets are opened. Throws StartError.
     ListenSocketOptions socket_options(Kernel& kernel) const;
