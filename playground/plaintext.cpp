@@ -180,8 +180,8 @@ ferrule::Task<> plaintext(ferrule::Connection connection) {
     HeadCounter heads;
     while (auto received = co_await connection.read()) {
         respond(connection, received, heads);
+        if (heads.close()) break;  // the close sends what was written
         co_await connection.flush();
-        if (heads.close()) break;
     }
 }
 
