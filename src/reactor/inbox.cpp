@@ -21,7 +21,7 @@ Inbox::~Inbox() {
 }
 
 bool Inbox::put(Message& message) noexcept {
-    if (waiting_.fetch_add(1, std::memory_order_relaxed) >= limit_) {
+    if (waiting_.fetch_add(1, std::memory_order_relaxed) >= limit_.load(std::memory_order_relaxed)) {
         waiting_.fetch_sub(1, std::memory_order_relaxed);
         return false;
     }

@@ -161,7 +161,8 @@ bool ResumeOnAwaiter::leave(std::coroutine_handle<> handle, const Environment* e
     run = &arrive;
     if (here != nullptr) {
         source_ = here->inbox();
-        here->send_later(target_->inbox(), *this);
+        // A task can always come home: tasks are bounded by their frames.
+        here->send_later(target_->inbox(), *this, home_ == target_);
         if (here == home_) here->task_left();
         state_ = State::travelling;
         return true;
@@ -169,7 +170,10 @@ bool ResumeOnAwaiter::leave(std::coroutine_handle<> handle, const Environment* e
     // The task may run elsewhere, and be gone, before send returns: nothing of it is touched after a success.
     state_ = State::travelling;
     const std::shared_ptr<Inbox> inbox = target_->inbox();
-    if (inbox->send(*this)) return true;
+    if (home_ == target_ ? inbox->put_beyond_limit(*this) : inbox->put(*this)) {
+        if (inbox->claim_wake()) inbox->wake();
+        return true;
+    }
     state_ = State::refused;
     return false;
 }

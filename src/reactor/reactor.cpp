@@ -253,8 +253,8 @@ void Reactor::frame_home(void* block, std::uint32_t size_class) noexcept {
     } while (!homeless_.compare_exchange_weak(head, message, std::memory_order_release, std::memory_order_relaxed));
 }
 
-void Reactor::send_later(std::shared_ptr<Inbox> target, Message& message) {
-    outgoing_.push_back({std::move(target), &message});
+void Reactor::send_later(std::shared_ptr<Inbox> target, Message& message, bool beyond_limit) {
+    outgoing_.push_back({std::move(target), &message, beyond_limit});
 }
 
 void Reactor::send_outgoing() noexcept {
@@ -264,7 +264,7 @@ void Reactor::send_outgoing() noexcept {
     for (Outgoing& outgoing : sending_) {
         const std::shared_ptr<Inbox> target = std::move(outgoing.target);
         Message* message = outgoing.message;
-        if (!target->put(*message)) {
+        if (!(outgoing.beyond_limit ? target->put_beyond_limit(*message) : target->put(*message))) {
             message->run(message, false);
             continue;
         }
@@ -545,6 +545,9 @@ void Reactor::enter() {
                  !stop_requested_.load(std::memory_order_relaxed) &&
                  (offload_pool_ == nullptr || !offload_pool_->has_given());
     for_each_subsystem([&](const Subsystem& subsystem) { sleep = sleep && !subsystem.must_not_sleep(); });
+    // What this pass has resumed so far may have been the last that was waited for: nothing would end the sleep.
+    if (sleep && (draining_ || ending_)) [[unlikely]]
+        sleep = ending_ ? !(calls_are_back() && quiescent()) : !drained();
     if (sleep && options_.spin.count() > 0) {
         // What is staged must leave before looking for answers to it.
         if (ring_.pending() != 0) {
@@ -605,11 +608,15 @@ void Reactor::pass() {
     for_each_subsystem([](Subsystem& subsystem) { subsystem.after_completions(); });
     expire_timers();
     if (!inbox_->empty()) run_messages(inbox_->take_all(), true);
-    if (draining_ && !stop_requested_.load(std::memory_order_relaxed)) {
-        bool drained = true;
-        for_each_subsystem([&](const Subsystem& subsystem) { drained = drained && subsystem.drained(); });
-        if (drained) stop_requested_.store(true, std::memory_order_relaxed);
+    if (draining_ && !stop_requested_.load(std::memory_order_relaxed) && drained()) {
+        stop_requested_.store(true, std::memory_order_relaxed);
     }
+}
+
+bool Reactor::drained() const noexcept {
+    bool all = true;
+    for_each_subsystem([&](const Subsystem& subsystem) { all = all && subsystem.drained(); });
+    return all;
 }
 
 void Reactor::drain(std::chrono::nanoseconds timeout) {
@@ -666,14 +673,17 @@ bool Reactor::quiescent() const noexcept {
     return quiet && (wake_wanted_ || !wake_armed_);
 }
 
+bool Reactor::calls_are_back() const noexcept {
+    return offload_pool_ == nullptr || offload_pool_->idle();
+}
+
 void Reactor::settle(std::uint64_t until_ns) {
     for (;;) {
-        const bool calls_back = offload_pool_ == nullptr || offload_pool_->idle();
-        if (calls_back && quiescent()) break;
+        if (calls_are_back() && quiescent()) break;
         const std::uint64_t now = kernel_->monotonic_ns();
         if (now >= until_ns) {
             // A blocking call cannot be cancelled, and its thread works in a frame of ours.
-            if (calls_back) break;
+            if (calls_are_back()) break;
             until_ns = now + end_patience_ns;
         }
         // The end is awaited in the kernel: the request to stop is cleared, so that a pass may sleep, with a bound.
@@ -715,6 +725,8 @@ void Reactor::end() noexcept {
     try {
         root_scope_.cancel(CancelReason::shutdown);
         for_each_subsystem([](Subsystem& subsystem) { subsystem.shutdown(); });
+        // Who keeps posting does not keep this from ending.
+        inbox_->refuse();
         // Others still wake this reactor: its calls and its tasks come home.
         settle(kernel_->monotonic_ns() + end_patience_ns);
     } catch (const std::exception& failure) {

@@ -71,6 +71,8 @@ public:
     void awake() noexcept { sleeping_.store(0, std::memory_order_relaxed); }
     /// All waiting messages, oldest first.
     Message* take_all() noexcept;
+    /// Refuses what `put` brings from now on; what comes beyond the limit is still taken.
+    void refuse() noexcept { limit_.store(0, std::memory_order_relaxed); }
     /// Refuses all further messages and returns those that wait, oldest first.
     Message* close() noexcept;
 
@@ -92,7 +94,7 @@ private:
     alignas(64) std::atomic<std::uint32_t> sleeping_{0};
     std::atomic<int> ring_descriptor_{-1};
     Kernel* kernel_;
-    std::uint32_t limit_;
+    std::atomic<std::uint32_t> limit_;
     int event_descriptor_ = -1;
 };
 

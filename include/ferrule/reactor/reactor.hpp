@@ -80,9 +80,9 @@ public:
     /// Whether `drain` was called.
     [[nodiscard]] bool draining() const noexcept { return draining_; }
 
-    /// Runs `function` on this reactor's thread, behind what is there already. False when the reactor has ended or its
-    /// mailbox is full; the function is then destroyed without being called. Any thread. What the function throws goes
-    /// to `on_fault`.
+    /// Runs `function` on this reactor's thread, behind what is there already. False when the reactor ends or has
+    /// ended, or its mailbox is full; the function is then destroyed without being called. Any thread. What the
+    /// function throws goes to `on_fault`.
     bool post(std::move_only_function<void()> function);
 
     /// Starts a task here. What leaves it as an exception goes to `on_fault`. Reactor's own thread (elsewhere: post).
@@ -173,7 +173,8 @@ public:
     void forget(std::coroutine_handle<> handle) noexcept;
     /// Sends a message to another reactor when the current dispatch has unwound, so that what it moves is at rest by
     /// then. When the other has ended, the message runs here, with delivered = false.
-    void send_later(std::shared_ptr<Inbox> target, Message& message);
+    /// `beyond_limit`: a full mailbox takes it too (Inbox::put_beyond_limit).
+    void send_later(std::shared_ptr<Inbox> target, Message& message, bool beyond_limit = false);
     /// Asks the kernel to cancel the request with this user_data; nobody waits for the answer.
     void cancel_request(std::uint64_t user_data) noexcept;
     /// The threads for blocking calls, started at first use.
@@ -197,6 +198,7 @@ private:
     struct Outgoing {
         std::shared_ptr<Inbox> target;
         Message* message;
+        bool beyond_limit;
     };
     struct CompletionRoute {
         CompletionHandler handler = nullptr;
@@ -241,7 +243,9 @@ private:
     void end() noexcept;
     void settle(std::uint64_t until_ns);
     void abandon_operations() noexcept;
+    [[nodiscard]] bool drained() const noexcept;
     [[nodiscard]] bool quiescent() const noexcept;
+    [[nodiscard]] bool calls_are_back() const noexcept;
     void report_fault(std::exception_ptr exception) noexcept;
 
     static constexpr std::uint32_t slots_per_chunk = 64;

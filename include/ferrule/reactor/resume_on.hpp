@@ -53,7 +53,8 @@ private:
 /// Goes on with this task on the other reactor's thread: `co_await resume_on(other);`. Works at once when it is there
 /// already.
 ///
-/// ECANCELED, and the task stays where it is, when the other reactor has ended or its mailbox is full; when both have
+/// ECANCELED, and the task stays where it is, when the other reactor ends or has ended, or its mailbox is full (a task
+/// that comes home is taken in until the end is over); when both have
 /// ended it goes on, with ECANCELED, on the thread of the one that ended last. While a task is away from the reactor
 /// that it was spawned on, cancellation of its scope is recorded, and delivered to the first await after its return; a
 /// reactor that ends waits for its tasks that are away. Connections and other objects of a reactor must not be touched
