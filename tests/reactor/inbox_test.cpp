@@ -64,6 +64,15 @@ TEST(Inbox, Law7LimitRefusesAndRoomIsGivenBack) {
     EXPECT_EQ(count(inbox.take_all()), 1u);
 }
 
+TEST(Inbox, RefusingInboxTakesOnlyWhatComesHome) {
+    Inbox inbox(linux_kernel(), 10);
+    std::array<Message, 2> messages;
+    inbox.refuse();
+    EXPECT_FALSE(inbox.put(messages[0]));
+    EXPECT_TRUE(inbox.put_beyond_limit(messages[1]));
+    EXPECT_EQ(inbox.take_all(), &messages[1]);
+}
+
 TEST(Inbox, ClosedInboxRefusesAndIsEmpty) {
     Inbox inbox(linux_kernel(), 10);
     std::array<Message, 3> messages;
