@@ -114,9 +114,10 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
         if (!network_->hand_over_ || !network_->hand_over_(result, number_)) network_->serve(result, number_);
     }
     if (accept_armed_) return;
-    if (stage_ == Stage::sweeping) {
-        // Ended by the cancel, or on its own account: one more turn takes what came meanwhile.
-        stage_ = Stage::closing;
+    if (stage_ == Stage::sweeping || (stage_ == Stage::closing && result >= 0)) {
+        // One more turn takes what came meanwhile. What ends with a connection instead of its cancel (the completion
+        // queue was full) has left some behind.
+        if (result < 0) stage_ = Stage::closing;
         arm_accept();
         cancel();
         return;
