@@ -39,7 +39,7 @@ def main():
     with subprocess.Popen([sys.argv[1]]) as process:
         try:
             port = listening_port(process)
-            clients = [socket.create_connection(("localhost", port), SECONDS) for _ in range(2)]
+            clients = [socket.create_connection(("127.0.0.1", port), SECONDS) for _ in range(2)]
             for number, client in enumerate(clients):
                 sent = f"client {number}".encode() * 1000
                 client.sendall(sent)
