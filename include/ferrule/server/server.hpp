@@ -35,9 +35,20 @@ struct ServerCounters {
 /// Many reactors behind one or more ports: a thread and a ring for each, and nothing shared between them. A thin
 /// convenience over what a program can do by hand with Reactor, Network and its own threads.
 ///
+/// ```cpp
+/// #include <ferrule/server.hpp>
+///
+/// ferrule::Task<> greet(ferrule::Connection connection) {
+///     connection.write("hello\n");
+///     co_return;  // the connection ends here: what was written goes out first
+/// }
+///
+/// int main() {
 ///     ferrule::Server server{{.port = 8080}};
-///     server.on_connection(echo);
+///     server.on_connection(greet);
 ///     return server.run();
+/// }
+/// ```
 ///
 /// Members are for the thread that calls `run`, before it does, unless they say otherwise.
 class FERRULE_EXPORT Server {
