@@ -33,13 +33,22 @@ bool PortGroup::leave(Kernel& kernel, int descriptor) noexcept {
     return selecting_;
 }
 
+void PortGroup::remove(int descriptor) noexcept {
+    const auto found = std::find(descriptors_.begin(), descriptors_.end(), descriptor);
+    if (found == descriptors_.end()) return;
+    *found = descriptors_.back();
+    descriptors_.pop_back();
+}
+
+void PortGroup::abandon(Kernel& kernel, int descriptor) noexcept {
+    const std::lock_guard lock(mutex_);
+    remove(descriptor);
+    kernel.shutdown(descriptor, SHUT_RDWR);
+}
+
 void PortGroup::close(Kernel& kernel, int descriptor) noexcept {
     const std::lock_guard lock(mutex_);
-    const auto found = std::find(descriptors_.begin(), descriptors_.end(), descriptor);
-    if (found != descriptors_.end()) {
-        *found = descriptors_.back();
-        descriptors_.pop_back();
-    }
+    remove(descriptor);
     kernel.close(descriptor);
     if (descriptors_.empty() || !selecting_) return;
     // Only now, through a socket that stays: detached before, the program would let the leaving one be chosen again.

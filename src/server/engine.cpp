@@ -266,7 +266,10 @@ void Server::Engine::run_member(std::size_t index) noexcept {
     }
     member.running.store(false, std::memory_order_relaxed);
     if (failure) leave_selection(member);
-    if (failure && member.serving) member.reactor->fault(failure);
+    if (failure && member.serving) {
+        const HostBinding binding(*member.reactor);
+        member.reactor->fault(failure);
+    }
     control_->post([this, index, failure = std::move(failure)]() mutable { member_ended(index, std::move(failure)); });
 }
 
@@ -294,16 +297,21 @@ void Server::Engine::start_member(std::size_t index) {
     control_->post([this, index] { member_started(index); });
 }
 
-// A reactor that fails in the middle of its work cannot close its sockets in order. As long as they listen, the kernel
-// chooses them for its share of the connections, which nobody would serve.
+// A reactor that fails in the middle of its work may not have closed its sockets. As long as they listen, clients are
+// given to them that nobody would serve.
 void Server::Engine::leave_selection(const Member& member) noexcept {
-    for (const Socket& socket : member.sockets) {
+    for (std::size_t port = 0; port < ports_.size(); ++port) {
+        const Socket& socket = member.sockets[port];
         if (!socket.given) continue;
         int listens = 0;
         socklen_t size = sizeof listens;
-        if (kernel_.get_option(socket.descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || listens == 0)
-            continue;
-        kernel_.shutdown(socket.descriptor, SHUT_RDWR);
+        const int result = kernel_.get_option(socket.descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+        if (result < 0 || listens == 0) continue;
+        if (ports_[port].group != nullptr) {
+            ports_[port].group->abandon(kernel_, socket.descriptor);
+        } else {
+            kernel_.shutdown(socket.descriptor, SHUT_RDWR);
+        }
     }
 }
 

@@ -35,10 +35,16 @@ public:
     /// Closes the socket. The others are chosen as before, by the hash of the connection's addresses.
     void close(Kernel& kernel, int descriptor) noexcept;
 
+    /// Takes the socket of a reactor that has failed out of the port at once, with shutdown(2): the clients that it was
+    /// given and has not accepted are reset, and new ones go to the others. The descriptor stays open.
+    void abandon(Kernel& kernel, int descriptor) noexcept;
+
     /// Sockets in the group.
     [[nodiscard]] std::size_t size() const noexcept;
 
 private:
+    void remove(int descriptor) noexcept;
+
     mutable std::mutex mutex_;
     std::vector<int> descriptors_;
     bool shared_with_others_;

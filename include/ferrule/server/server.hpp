@@ -91,6 +91,9 @@ public:
     /// Signals are taken by signalfd(2): they are blocked in the calling thread and in the reactors' until the end. A
     /// program that starts threads of its own before must block SIGTERM and SIGINT in them, or they may be delivered
     /// there.
+    ///
+    /// The calling thread has a small ring of its own meanwhile. When the kernel ends that ring, a moment after the
+    /// return, it may interrupt a blocking call of the thread with EINTR.
     int run();
 
     /// Ends `run` as a signal does: it drains first; the second time it does not. Any thread, also before `run`, which
