@@ -76,6 +76,7 @@ public:
     /// Refuses all further messages and returns those that wait, oldest first.
     Message* close() noexcept;
 
+    /// The event descriptor that `wake` writes to; the receiver reads it through its ring.
     [[nodiscard]] int event_descriptor() const noexcept { return event_descriptor_; }
     /// The receiver's ring, for a wake-up from another ring; -1 while it has none.
     [[nodiscard]] int ring_descriptor() const noexcept { return ring_descriptor_.load(std::memory_order_acquire); }

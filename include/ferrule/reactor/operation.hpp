@@ -29,6 +29,7 @@ enum class OperationMemory : std::uint8_t {
 /// The state of one awaited operation. It lives in the reactor's table, so that what the kernel or a timer points to
 /// outlives the coroutine that waits. Freed only when its owner is finished and its last completion has arrived.
 struct OperationSlot {
+    /// Who owns the slot, and whether its end is known.
     enum class State : std::uint8_t { free, waiting, finished, queued };
 
     std::coroutine_handle<> waiter;

@@ -130,9 +130,13 @@ public:
     /// cancelled.
     Operation wait_until(std::uint64_t due_ns);
 
+    /// The number that it was made with.
     [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+    /// Its ring, for subsystems and clients: entries made here leave at the next pass.
     [[nodiscard]] Ring& ring() noexcept { return ring_; }
+    /// The kernel that it stands on.
     [[nodiscard]] Kernel& kernel() noexcept { return *kernel_; }
+    /// What it was made with.
     [[nodiscard]] const ReactorOptions& options() const noexcept { return options_; }
     /// The reactor's counters. Any thread.
     [[nodiscard]] const ReactorCounters& counters() const noexcept { return counters_; }

@@ -15,6 +15,7 @@ struct Timer {
     std::uint32_t position = disarmed;  ///< in the heap
     std::uint8_t route = 0;             ///< whose timer this is: see Reactor::add_timer_route
 
+    /// Whether it waits for its time.
     [[nodiscard]] bool armed() const noexcept { return position != disarmed; }
 };
 
@@ -41,6 +42,7 @@ public:
     /// Takes the earliest timer that is due at `now_ns` out of the heap; null when none is.
     Timer* take_due(std::uint64_t now_ns) noexcept;
 
+    /// Timers that are armed.
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
 
 private:
