@@ -131,12 +131,16 @@ public:
     Operation wait_until(std::uint64_t due_ns);
 
     /// The number that it was made with.
+    /// The number that it was given.
     [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
     /// Its ring, for subsystems and clients: entries made here leave at the next pass.
+    /// Its ring.
     [[nodiscard]] Ring& ring() noexcept { return ring_; }
     /// The kernel that it stands on.
+    /// The kernel that it runs on. Any thread.
     [[nodiscard]] Kernel& kernel() noexcept { return *kernel_; }
     /// What it was made with.
+    /// How it was set up.
     [[nodiscard]] const ReactorOptions& options() const noexcept { return options_; }
     /// The reactor's counters. Any thread.
     [[nodiscard]] const ReactorCounters& counters() const noexcept { return counters_; }
@@ -174,7 +178,7 @@ public:
     /// Resumes the coroutine in the next pass.
     void resume_later(std::coroutine_handle<> handle) noexcept override;
     /// Takes back a resume_later.
-    void forget(std::coroutine_handle<> handle) noexcept;
+    void forget(std::coroutine_handle<> handle) noexcept override;
     /// Sends a message to another reactor when the current dispatch has unwound, so that what it moves is at rest by
     /// then. When the other has ended, the message runs here, with delivered = false.
     /// `beyond_limit`: a full mailbox takes it too (Inbox::put_beyond_limit).
@@ -247,6 +251,7 @@ private:
     void end() noexcept;
     void settle(std::uint64_t until_ns);
     void abandon_operations() noexcept;
+    void report_unfinished() noexcept;
     [[nodiscard]] bool drained() const noexcept;
     [[nodiscard]] bool quiescent() const noexcept;
     [[nodiscard]] bool calls_are_back() const noexcept;
