@@ -44,7 +44,7 @@ struct NetworkOptions {
     std::uint32_t receive_lease_limit = 32;  ///< slices that a connection may hold before it is no longer read from
     std::uint32_t receive_limit =
         1u << 20;  ///< received bytes that a connection may hold, carry included; then a read ends with `limit`
-    std::uint32_t write_slab_size = 1000;   ///< first block for written bytes; it doubles as needed
+    std::uint32_t write_slab_size = 960;    ///< first block for written bytes; it doubles as needed
     std::uint32_t write_limit = 16u << 20;  ///< written bytes that may wait; then `write` refuses
     std::uint64_t memory_limit =
         1ull << 30;  ///< bytes of written, carried and privately received data of all connections
