@@ -26,6 +26,8 @@ constexpr std::uint64_t end_patience_ns = 5'000'000'000;
 constexpr std::uint64_t cancel_patience_ns = 1'000'000'000;
 /// How often what has been abandoned may go on before it is given up.
 constexpr unsigned abandoned_rounds_max = 1024;
+/// How many of the operations that have not ended are named.
+constexpr std::uint32_t named_operations_max = 8;
 /// Looks at the clock once per so many turns of the spin loop.
 constexpr unsigned spin_turns_per_clock = 32;
 
@@ -719,6 +721,18 @@ void Reactor::abandon_operations() noexcept {
     }
 }
 
+void Reactor::report_unfinished() noexcept {
+    std::fprintf(stderr, "ferrule: reactor %u: ended with %u operations and %llu frames in use\n", id_, live_slots_,
+                 static_cast<unsigned long long>(frames.live_frames()));
+    std::uint32_t named = 0;
+    for (std::uint32_t index = 0; index < slots_.size() * slots_per_chunk && named < named_operations_max; ++index) {
+        const OperationSlot& left = slot(index);
+        if (left.state == OperationSlot::State::free) continue;
+        std::fprintf(stderr, "ferrule: reactor %u: operation '%s' has not ended\n", id_, left.name);
+        ++named;
+    }
+}
+
 void Reactor::end() noexcept {
     ending_ = true;
     timers_.disarm(drain_timer_);
@@ -744,7 +758,7 @@ void Reactor::end() noexcept {
     }
     if (!quiescent()) abandon_operations();
     if (!quiescent()) {
-        std::fprintf(stderr, "ferrule: reactor %u: %u operations were still in use when it ended\n", id_, live_slots_);
+        report_unfinished();
     }
     stop_requested_.store(true, std::memory_order_relaxed);
 }

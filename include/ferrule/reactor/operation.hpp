@@ -30,13 +30,13 @@ enum class OperationMemory : std::uint8_t {
 /// outlives the coroutine that waits. Freed only when its owner is finished and its last completion has arrived.
 struct OperationSlot {
     /// Who owns the slot, and whether its end is known.
+    /// `queued`: it has ended, and its waiter is in the ready list.
     enum class State : std::uint8_t { free, waiting, finished, queued };
 
     std::coroutine_handle<> waiter;
     CancelNode cancel_node{&OperationSlot::on_cancel};
     Reactor* reactor = nullptr;
     const char* name = nullptr;
-    CancelScope* scope = nullptr;  ///< where cancel_node is registered
     Timer timer;
     std::uint32_t index = 0;
     std::uint32_t generation = 1;
