@@ -99,8 +99,8 @@ Task<> many_sleeps(Reactor* reactor, std::uint32_t count, std::uint32_t* ended) 
     TaskGroup group(reactor->root_environment);
     std::uint64_t latest = 0;
     for (std::uint32_t index = 0; index < count; ++index) {
-        const std::uint64_t scattered = (index * 2'654'435'761u) % 1'000'000;
-        EXPECT_TRUE(group.spawn(one_of_many(reactor->now_ns() + 1'000'000 + scattered * 1'000, &latest, ended)));
+        const std::uint64_t scattered = (index * 2'654'435'761u) % 1'000;
+        EXPECT_TRUE(group.spawn(one_of_many(reactor->now_ns() + 1'000'000 + scattered * 1'000'000, &latest, ended)));
     }
     EXPECT_EQ(reactor->timers().size(), count);
     co_await group.join();

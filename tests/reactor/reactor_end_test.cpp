@@ -265,13 +265,15 @@ Task<> hold(std::shared_ptr<int> held, Reactor* reactor, const Event* event) {
 }
 
 TEST(ReactorEnd, PostedWhileItEndsIsRunOrReleased) {
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < 20; ++round) {
         const Event event;
         const auto held = std::make_shared<int>(1);
         {
             ReactorThread reactor;
             std::thread sender([&] {
-                while (reactor->post([held, &reactor, &event] { reactor->spawn(hold(held, &*reactor, &event)); })) {
+                bool taken = true;
+                for (int posts = 0; taken && posts < 500; ++posts) {
+                    taken = reactor->post([held, &reactor, &event] { reactor->spawn(hold(held, &*reactor, &event)); });
                 }
             });
             reactor->stop();
