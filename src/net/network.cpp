@@ -22,6 +22,8 @@ ConnectionState& state_of(Timer& timer) noexcept {
     return *reinterpret_cast<ConnectionState*>(reinterpret_cast<std::byte*>(&timer) - offsetof(ConnectionState, timer));
 }
 
+constexpr std::size_t list_entries = 64;
+
 std::unique_ptr<BufferRing> make_buffers(Reactor& reactor, const NetworkOptions& options) {
     BufferRing::Options ring_options;
     ring_options.group = BufferRing::first_group;
@@ -59,6 +61,8 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     listener_timer_route_ =
         reactor.add_timer_route(this, [](void*, Timer& timer) noexcept { Listener::of(timer).on_timer(); });
     if (!buffers_->incremental()) buffer_nodes_ = std::make_unique<LeaseNode[]>(buffers_->count());
+    // The lists change places; each has room from the start, so that none of them grows long after the traffic has.
+    for (auto* list : {&send_list_, &building_, &unconfirmed_, &starved_}) list->reserve(list_entries);
     reactor.add_subsystem(*this);
 }
 

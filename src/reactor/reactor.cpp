@@ -432,6 +432,8 @@ void Reactor::arm_deadline(CancelScope& scope, std::uint64_t due_ns) noexcept {
             armed = new ScopeTimer;
             armed->timer.route = scope_timer_route_;
             scope_timers_.emplace_back(armed, [](void* memory) { delete static_cast<ScopeTimer*>(memory); });
+            // Its way back must neither fail nor allocate.
+            free_scope_timers_.reserve(scope_timers_.capacity());
         } else {
             armed = static_cast<ScopeTimer*>(free_scope_timers_.back());
             free_scope_timers_.pop_back();

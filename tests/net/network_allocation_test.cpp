@@ -1,0 +1,176 @@
+#include <ferrule/net/network.hpp>
+
+#include "support/client_socket.hpp"
+#include "support/network_engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace {
+
+/// Allocations of the threads that asked for being counted.
+std::atomic<std::uint64_t> allocations{0};
+thread_local bool counted = false;
+
+void* allocate(std::size_t size, std::size_t alignment) noexcept {
+    if (counted) allocations.fetch_add(1, std::memory_order_relaxed);
+    return alignment <= alignof(std::max_align_t)
+               ? std::malloc(size)
+               : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+}
+
+void* allocate_or_throw(std::size_t size, std::size_t alignment) {
+    void* memory = allocate(size, alignment);
+    if (memory == nullptr) throw std::bad_alloc{};
+    return memory;
+}
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    return allocate_or_throw(size, 0);
+}
+[[gnu::noinline]] void* operator new[](std::size_t size) {
+    return allocate_or_throw(size, 0);
+}
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate(size, 0);
+}
+[[gnu::noinline]] void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate(size, 0);
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    return allocate_or_throw(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void* operator new[](std::size_t size, std::align_val_t alignment) {
+    return allocate_or_throw(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+
+namespace {
+
+using ferrule::Connection;
+using ferrule::Task;
+using ferrule_test::ClientSocket;
+using ferrule_test::Engine;
+using ferrule_test::EngineOptions;
+using ferrule_test::pattern;
+
+/// Echoes whole messages of ten bytes: those that straddle are carried, and awaited under a deadline.
+Task<> echo_messages(Connection connection) {
+    for (;;) {
+        auto received = co_await ferrule::with_deadline(connection.read(), std::chrono::hours{1});
+        if (!received) break;
+        const auto bytes = received.contiguous();
+        const std::size_t whole = bytes.size() / 10 * 10;
+        connection.write(bytes.first(whole));
+        received.consume(whole);
+        if (whole != 0) co_await connection.flush();
+    }
+}
+
+void exchange(Engine& engine, ClientSocket& client, unsigned requests) {
+    for (unsigned number = 0; number < requests; ++number) {
+        client.send("0123456");
+        client.send("789");
+        EXPECT_EQ(client.receive(10), "0123456789");
+    }
+    ClientSocket fresh = engine.connect();
+    fresh.send("0123456789");
+    EXPECT_EQ(fresh.receive(10), "0123456789");
+    fresh.close();
+    engine.eventually("the end of the fresh one", [&] { return engine.counters().connections.value() == 1; });
+}
+
+void expect_no_allocation(ferrule::ConnectionHandler handler, EngineOptions options) {
+    Engine engine{std::move(handler), options};
+    ClientSocket client = engine.connect();
+    // Pools and lists grow to what the traffic needs.
+    for (int turn = 0; turn < 3; ++turn) exchange(engine, client, 100);
+    ferrule_test::in_parallel(8, [&](unsigned) {
+        ClientSocket other = engine.connect();
+        for (int turn = 0; turn < 100; ++turn) {
+            other.send("0123456789");
+            EXPECT_EQ(other.receive(10), "0123456789");
+        }
+    });
+    engine.eventually("the end of the others", [&] { return engine.counters().connections.value() == 1; });
+    engine.on_reactor([] { counted = true; });
+    const std::uint64_t before = allocations.load();
+    for (unsigned number = 0; number < 1000; ++number) {
+        client.send("0123456");
+        client.send("789");
+        EXPECT_EQ(client.receive(10), "0123456789");
+    }
+    EXPECT_EQ(allocations.load(), before);
+    engine.on_reactor([] { counted = false; });
+}
+
+TEST(NetworkAllocation, a_request_in_steady_state_allocates_nothing) {
+    expect_no_allocation(ferrule_test::echo, {});
+}
+
+TEST(NetworkAllocation, neither_does_one_with_a_carry_and_a_deadline) {
+    expect_no_allocation(echo_messages, {});
+}
+
+TEST(NetworkAllocation, neither_does_one_on_small_queues_or_without_buffers) {
+    EngineOptions small;
+    small.reactor.submission_entries = 4;
+    small.reactor.completion_entries = 8;
+    expect_no_allocation(echo_messages, small);
+    EngineOptions starved;
+    starved.network.receive_buffer_count = 1;
+    expect_no_allocation(echo_messages, starved);
+}
+
+TEST(NetworkAllocation, a_connection_in_steady_state_allocates_nothing_but_the_handlers_own) {
+    Engine engine{ferrule_test::echo};
+    ClientSocket client = engine.connect();
+    for (int turn = 0; turn < 50; ++turn) exchange(engine, client, 1);
+    std::uint64_t counted_ones = 0;
+    engine.on_reactor([] { counted = true; });
+    const std::uint64_t before = allocations.load();
+    for (int turn = 0; turn < 50; ++turn) {
+        ClientSocket fresh = engine.connect();
+        fresh.send("0123456789");
+        EXPECT_EQ(fresh.receive(10), "0123456789");
+        fresh.shutdown_write();
+        EXPECT_EQ(fresh.receive_rest(), ClientSocket::Rest{});
+    }
+    counted_ones = allocations.load() - before;
+    engine.on_reactor([] { counted = false; });
+    EXPECT_EQ(counted_ones, 0u);
+}
+
+}  // namespace
