@@ -10,8 +10,11 @@ ASIO_EPOLL = "asio_epoll"
 ASIO_URING = "asio_uring"
 FERRULE_SPIN = "ferrule_spin"
 RAW_URING_SPIN = "raw_uring_spin"
+# A raw loop in the place of a server, where the kernel is one that does nothing.
+RAW_LOOP = "raw_loop"
 
 PEERS = (RAW_URING, RAW_EPOLL, NGINX, ASIO_EPOLL, ASIO_URING)
+PROGRAMS = (FERRULE, FERRULE_SPIN, *PEERS, RAW_URING_SPIN, RAW_LOOP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +32,13 @@ MEDIAN = Metric("p50_us", "median latency", "µs", 2)
 SLOPE = Metric("bytes_per_connection", "resident bytes per idle connection", "B", 0)
 PROCESS = Metric("process_mib", "resident memory of the whole process", "MiB", 2)
 START = Metric("start_ms", "time from start to first answer", "ms", 2)
+USER = Metric("user_ns", "user-space cost per request", "ns", 1)
+METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """One workload. `kind` is a mode of the load generator; `servers` take part in each round, in turn."""
+    """One workload. `kind` is a mode of the load generator, or says what is measured without it; `servers` take part in each round, in turn."""
 
     name: str
     title: str
@@ -46,7 +51,14 @@ class Suite:
     saturates: bool = False
     deferred: bool = False
 
+    @property
+    def is_load(self):
+        """Whether servers answer the load generator for a set time: then their system calls can be counted."""
+        return self.kind in ("closed", "rate", "churn")
 
+
+# Requests of one run on the kernel that does nothing. So many that what a program does once, before the first, adds less than a nanosecond to each.
+USER_COST_REQUESTS = 2_000_000
 # The two ends of the line whose slope is the memory of a connection.
 MEMORY_STEPS = (1000, 10000)
 
@@ -63,18 +75,25 @@ SUITES = (
           servers=(FERRULE_SPIN, RAW_URING_SPIN, RAW_URING), connections=1),
     Suite("memory", "idle connections", "memory", SLOPE, connections=MEMORY_STEPS[1]),
     Suite("start", "start", "start", START),
+    Suite("user-cost64", "user-space cost, 64 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP)),
+    Suite("user-cost512", "user-space cost, 512 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP), connections=512),
+    Suite("user-cost-pipelined", "user-space cost, 64 connections, pipelined 16 deep", "user-cost", USER, servers=(FERRULE, RAW_LOOP), depth=16),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """`metric` of `server` is at most `bound` times that of `base` in the same round, or at most `bound` where there is no base."""
+    """`metric` of `server` is at most `bound` times that of `base` in the same round, or at most `bound` where there is no base.
+
+    With `difference`, it exceeds that of `base` in the same round by at most `bound`.
+    """
 
     suite: str
     metric: Metric
     base: str
     bound: float
     server: str = FERRULE
+    difference: bool = False
 
 
 BARS = (
@@ -94,7 +113,17 @@ BARS = (
     Bar("memory", SLOPE, "", 320),
     Bar("memory", PROCESS, "", 16),
     Bar("start", START, "", 50),
+    Bar("user-cost64", USER, RAW_LOOP, 25, difference=True),
+    Bar("user-cost512", USER, RAW_LOOP, 25, difference=True),
+    Bar("user-cost-pipelined", USER, RAW_LOOP, 6, difference=True),
 )
+
+
+def asked(metric, base, bound, difference):
+    """What a bar asks for, in words."""
+    if difference:
+        return f"{metric.title} at most {bound:g} {metric.unit} more than {base}"
+    return f"{metric.title} at most {bound:.3g} of {base}" if base else f"{metric.title} at most {bound:g} {metric.unit}"
 
 
 def suites_named(names):

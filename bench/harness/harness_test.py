@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import pathlib
 import random
 import sys
@@ -56,6 +57,9 @@ class Intervals(unittest.TestCase):
 
     def test_ratios_pair_rounds_and_leave_out_failed_ones(self):
         self.assertEqual(intervals.same_round_ratios([1.0, None, 3.0, 4.0], [2.0, 2.0, None, 2.0]), [0.5, 2.0])
+
+    def test_differences_pair_rounds_and_leave_out_failed_ones(self):
+        self.assertEqual(intervals.same_round_differences([1.0, None, 3.0, 4.0], [2.0, 2.0, None, 0.0]), [-1.0, 4.0])
 
 
 def load_line(**changes):
@@ -115,6 +119,35 @@ class Cells(unittest.TestCase):
             measure.parse_load("nonsense", "", 0)
         self.assertEqual(measure.parse_load(json.dumps(load_line()), "", 0), load_line())
 
+    def test_user_cost_output(self):
+        line = "55.91 ns per request, on the CPU for 99.2 % of the time\n"
+        cell = measure.parse_user_cost(line, "", 0)
+        self.assertEqual((cell["user_ns"], cell["marks"]), (55.91, []))
+        self.assertEqual(measure.parse_user_cost(line.replace("99.2", "54.0"), "", 0)["marks"], ["contended"])
+        self.assertEqual(measure.parse_user_cost(line.replace("99.2", "100.1"), "", 0)["wait_share"], 0)
+        with self.assertRaisesRegex(measure.Failed, "broken"):
+            measure.parse_user_cost("", "broken\n", 134)
+        with self.assertRaisesRegex(measure.Failed, "status -6"):
+            measure.parse_user_cost("", "", -6)
+        with self.assertRaisesRegex(measure.Failed, "printed 'nonsense'"):
+            measure.parse_user_cost("nonsense", "", 0)
+
+    def test_user_cost_runs_the_program_of_the_build_in_the_shape_of_the_suite(self):
+        suite = next(suite for suite in bars.SUITES if suite.name == "user-cost-pipelined")
+        with tempfile.TemporaryDirectory() as folder:
+            farm = servers.Farm(folder, min(os.sched_getaffinity(0)))
+            self.addCleanup(farm.close)
+            bench = measure.Bench(farm, farm.cpu, 1, 1)
+            with self.assertRaisesRegex(servers.Unavailable, "tests/cost/user_cost is not built"):
+                bench.cell(suite, bars.FERRULE)
+            program = pathlib.Path(folder) / "tests/cost/user_cost"
+            program.parent.mkdir(parents=True)
+            program.write_text(f'#!/bin/sh\necho "$*" >>{folder}/calls\necho "7.5 ns per request, on the CPU for 100.0 % of the time"\n')
+            program.chmod(0o755)
+            self.assertEqual(bench.cell(suite, bars.FERRULE)["user_ns"], 7.5)
+            bench.cell(suite, bars.RAW_LOOP)
+            self.assertEqual((pathlib.Path(folder) / "calls").read_text(), "ferrule 64 16 2000000\nraw 64 16 2000000\n")
+
     def test_perf_output(self):
         self.assertEqual(measure.parse_perf("1234,,raw_syscalls:sys_enter,300000000,100.00,,\n"), 1234)
         with self.assertRaisesRegex(measure.Failed, "not counted"):
@@ -134,6 +167,13 @@ def result_of(**cpu_by_server):
             for name, series in cpu_by_server.items()
         },
     }
+
+
+def user_cost_of(**nanoseconds_by_program):
+    result = result_of(**nanoseconds_by_program)
+    for entry in result["servers"].values():
+        entry["rounds"] = [cell and {"user_ns": cell["cpu_us"], "marks": []} for cell in entry["rounds"]]
+    return result
 
 
 class Bars(unittest.TestCase):
@@ -163,6 +203,22 @@ class Bars(unittest.TestCase):
     def test_a_bar_without_base_is_absolute(self):
         bar = bars.Bar("keepalive64", bars.CPU, "", 5)
         self.assertEqual(report.judge(bar, result_of(ferrule=[3.0] * 15))["verdict"], intervals.MET)
+
+    def test_a_difference_is_of_the_same_round(self):
+        bar = next(bar for bar in bars.BARS if bar.suite == "user-cost64")
+        drift = [60.0 + index * 5 for index in range(15)]
+        judged = report.judge(bar, user_cost_of(ferrule=[raw + 20 for raw in drift], raw_loop=drift))
+        self.assertEqual((judged["verdict"], judged["median"], judged["samples"]), (intervals.MET, 20, 15))
+        judged = report.judge(bar, user_cost_of(ferrule=[raw + 26 for raw in drift], raw_loop=drift))
+        self.assertEqual(judged["verdict"], intervals.MISSED)
+        judged = report.judge(bar, user_cost_of(ferrule=[85.0 + index % 3 - 1 for index in range(15)], raw_loop=[60.0] * 15))
+        self.assertEqual(judged["verdict"], intervals.INCONCLUSIVE)
+
+    def test_bars_in_words(self):
+        words = {(bar.suite, bar.base): bars.asked(bar.metric, bar.base, bar.bound, bar.difference) for bar in bars.BARS}
+        self.assertEqual(words["user-cost-pipelined", "raw_loop"], "user-space cost per request at most 6 ns more than raw_loop")
+        self.assertEqual(words["pipelined", "raw_uring"], "server CPU per request at most 1.1 of raw_uring")
+        self.assertEqual(words["start", ""], "time from start to first answer at most 50 ms")
 
     def test_each_bar_belongs_to_a_suite_in_which_its_servers_take_part(self):
         suites = {suite.name: suite for suite in bars.SUITES}
@@ -198,6 +254,22 @@ class Reports(unittest.TestCase):
         self.assertEqual(report.ratio(result, "ferrule", "raw_uring", "cpu_us"), "1.023 [1.010, 1.037]")
         self.assertEqual(report.ratio(result, "raw_uring", "raw_uring", "cpu_us"), "1")
         self.assertEqual(report.ratio(result, "ferrule", "asio_epoll", "cpu_us"), "-")
+
+    def test_user_cost_has_a_column_of_differences_and_no_system_calls(self):
+        results = self.results()
+        results["suites"]["user-cost64"] = user_cost_of(ferrule=[70.0 + index for index in range(14)] + [None], raw_loop=[60.0] * 15)
+        results["bars"] = report.judge_all(results)
+        text = report.document(results).split("## user-cost64")[1]
+        self.assertIn("15 rounds of 2,000,000 requests.", text)
+        self.assertNotIn("system calls", text)
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+        self.assertEqual(cells[0], ["server", "ns/request in user space", "more than raw_loop, ns", "remarks"])
+        self.assertEqual(cells[2], ["ferrule", "76.5", "16.5 [12.0, 21.0]", "failed in 1 of 15: it fell over"])
+        self.assertEqual(cells[3], ["raw_loop", "60.0", "0", ""])
+        self.assertIn("16.5 ns", report.bars_table(results["bars"]))
+        self.assertEqual(report.difference(results["suites"]["user-cost64"], "ferrule", "nginx", "user_ns", 1), "-")
+        suite = next(suite for suite in bars.SUITES if suite.name == "user-cost64")
+        self.assertEqual(plot.strictest_bar(suite, results["suites"]["user-cost64"], results["bars"]), 60 + 25)
 
     def test_unbounded_intervals_survive_json(self):
         results = self.results()

@@ -45,3 +45,8 @@ def verdict(low, high, bound):
 def same_round_ratios(of, to):
     """Ratios of two series of one value a round, where None stands for a round that failed."""
     return [top / bottom for top, bottom in zip(of, to) if top is not None and bottom]
+
+
+def same_round_differences(of, to):
+    """What the first of two series of one value a round has more than the second, where None stands for a round that failed."""
+    return [top - bottom for top, bottom in zip(of, to) if top is not None and bottom is not None]

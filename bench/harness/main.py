@@ -49,7 +49,7 @@ def parse(arguments):
     if options.rounds < 1 or options.ms < 1 or options.warmup < 1:
         parser.error("--rounds, --ms and --warmup are at least 1")
     options.servers = [name for name in options.servers.split(",") if name]
-    unknown = set(options.servers) - {*bars.PEERS, bars.FERRULE, bars.FERRULE_SPIN, bars.RAW_URING_SPIN}
+    unknown = set(options.servers) - set(bars.PROGRAMS)
     if unknown:
         parser.error(f"no server {', '.join(sorted(unknown))}")
     return options
@@ -117,7 +117,7 @@ def run_suite(suite, bench, options, notes, progress):
                 entries[name]["failure"] = str(error)
         for name, cell in cells.items():
             entries[name]["rounds"].append(cell)
-    if suite.kind not in ("memory", "start"):
+    if suite.is_load:
         for name in names:
             if name in unavailable:
                 continue
@@ -146,7 +146,7 @@ def main(arguments):
             print(f"{suite.name}: {suite.title}")
             for bar in bars.BARS:
                 if bar.suite == suite.name:
-                    print(f"    {bar.server}: {bar.metric.title} at most {bar.bound:.3g} {'x ' + bar.base if bar.base else bar.metric.unit}")
+                    print(f"    {bar.server}: {bars.asked(bar.metric, bar.base, bar.bound, bar.difference)}")
         return 0
     problems = namespace.enter()
     server_cpu, load_cpu, notes = choose_cpus(options)

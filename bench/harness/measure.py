@@ -44,6 +44,8 @@ class Bench:
             return self._memory(suite, server)
         if suite.kind == "start":
             return self._start(server)
+        if suite.kind == "user-cost":
+            return self._user_cost(suite, server)
         with self._farm.running(server, churn=suite.kind == "churn", deferred=suite.deferred) as (port, processes):
             line = self._load([*self._arguments(suite, port), "--watch", ",".join(map(str, processes))])
         return figures(suite, line)
@@ -134,6 +136,27 @@ class Bench:
         line = self._load(["start", "--port", str(port), "--cpu", str(self._farm.cpu), "--", *command])
         return {"start_ms": line["start_us"] / 1000}
 
+    def _user_cost(self, suite, server):
+        kind = "raw" if server == bars.RAW_LOOP else "ferrule"
+        shape = [str(suite.connections), str(suite.depth), str(bars.USER_COST_REQUESTS)]
+        program = subprocess.Popen(
+            [self._farm.program(servers.USER_COST), kind, *shape],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: servers.pin(self._farm.cpu),
+        )
+        try:
+            output, errors = program.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise Failed("the program does not end") from error
+        finally:
+            program.kill()
+            program.wait()
+        return parse_user_cost(output, errors, program.returncode)
+
 
 def parse_load(output, errors, status):
     """The load generator's line of JSON. Raises Failed with what it said instead."""
@@ -143,6 +166,17 @@ def parse_load(output, errors, status):
         return json.loads(output)
     except json.JSONDecodeError as error:
         raise Failed(f"the load generator printed {output!r}") from error
+
+
+def parse_user_cost(output, errors, status):
+    """The figures of a run on the kernel that does nothing. Raises Failed with what the program said instead."""
+    if status != 0:
+        raise Failed(errors.strip() or f"the program ended with status {status}")
+    found = re.fullmatch(r"([\d.]+) ns per request, on the CPU for ([\d.]+) % of the time\n", output)
+    if found is None:
+        raise Failed(f"the program printed {output!r}")
+    wait_share = max(0.0, 1 - float(found[2]) / 100)
+    return {"user_ns": float(found[1]), "wait_share": wait_share, "marks": ["contended"] if wait_share > CONTENDED_SHARE else []}
 
 
 def parse_perf(text):

@@ -92,5 +92,5 @@ def strictest_bar(suite, result, judged):
             continue
         base = report.median(result["servers"].get(bar["base"], {"rounds": []})["rounds"], bar["metric"])
         if base is not None:
-            allowed.append(bar["bound"] * base)
+            allowed.append(base + bar["bound"] if bar["difference"] else bar["bound"] * base)
     return min(allowed, default=None)

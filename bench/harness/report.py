@@ -25,7 +25,8 @@ def judge(bar, result):
     subject = rounds.get(bar.server, {"rounds": []})["rounds"]
     if bar.base:
         base = rounds.get(bar.base, {"rounds": []})["rounds"]
-        samples = intervals.same_round_ratios(series(subject, bar.metric.key), series(base, bar.metric.key))
+        compare = intervals.same_round_differences if bar.difference else intervals.same_round_ratios
+        samples = compare(series(subject, bar.metric.key), series(base, bar.metric.key))
     else:
         samples = values(subject, bar.metric.key)
     judged = {
@@ -34,6 +35,7 @@ def judge(bar, result):
         "server": bar.server,
         "base": bar.base,
         "bound": bar.bound,
+        "difference": bar.difference,
         "samples": len(samples),
         "median": None,
         "low": None,
@@ -79,6 +81,21 @@ def ratio(result, server, base, key):
     return f"{middle:.3f} [{low:.3f}, {high:.3f}]" if math.isfinite(low) else f"{middle:.3f}"
 
 
+def difference(result, server, base, key, digits):
+    """`85.9 [84.1, 90.3]`: the median of same-round differences and its interval."""
+    servers = result["servers"]
+    if server == base:
+        return "0"
+    if base not in servers:
+        return "-"
+    samples = intervals.same_round_differences(series(servers[server]["rounds"], key), series(servers[base]["rounds"], key))
+    if not samples:
+        return "-"
+    middle, low, high = intervals.median_interval(samples)
+    interval = f" [{number(low, digits)}, {number(high, digits)}]" if math.isfinite(low) else ""
+    return number(middle, digits) + interval
+
+
 def marks(entry):
     """What makes a server's cells doubtful, each with the number of rounds that it befell."""
     counts = {}
@@ -119,6 +136,12 @@ def suite_table(suite, result):
     elif suite.kind == "start":
         header = ("server", "ms to the first answer", "remarks")
         keys = (("start_ms", 2),)
+    elif suite.kind == "user-cost":
+        key, digits = suite.metric.key, suite.metric.digits
+        header = ("server", "ns/request in user space", f"more than {bars.RAW_LOOP}, ns", "remarks")
+        rows = [(server, number(median(entry["rounds"], key), digits), difference(result, server, bars.RAW_LOOP, key, digits), marks(entry))
+                for server, entry in entries.items()]
+        return markdown_table(header, rows)
     else:
         key = suite.metric.key
         header = ("server", "CPU µs/request", *(f"{suite.metric.title} / {base}" for base in BASES),
@@ -139,18 +162,23 @@ def suite_table(suite, result):
 
 def bars_table(judged):
     """The table of bars: what was asked, what was measured, the verdict."""
-    metrics = {metric.key: metric for metric in (bars.CPU, bars.MEDIAN, bars.SLOPE, bars.PROCESS, bars.START)}
     rows = []
     for bar in judged:
-        metric = metrics[bar["metric"]]
-        if bar["base"]:
-            unit, digits, asked = "", 3, f"{metric.title} at most {bar['bound']:.3g} of {bar['base']}"
-        else:
-            unit, digits, asked = f" {metric.unit}", metric.digits, f"{metric.title} at most {bar['bound']:g} {metric.unit}"
+        metric = bars.METRICS[bar["metric"]]
+        is_ratio = bar["base"] and not bar["difference"]
+        unit, digits = ("", 3) if is_ratio else (f" {metric.unit}", metric.digits)
+        asked = bars.asked(metric, bar["base"], bar["bound"], bar["difference"])
         interval = "-" if bar["low"] is None else f"[{number(bar['low'], digits)}, {number(bar['high'], digits)}]"
         measured = "-" if bar["median"] is None else number(bar["median"], digits) + unit
         rows.append((bar["suite"], asked, measured, interval, bar["verdict"]))
     return markdown_table(("suite", "bar", "measured", "95 % interval", "verdict"), rows)
+
+
+def round_length(suite, result):
+    """How long each server was measured in a round, where that was for the bench to choose."""
+    if suite.kind == "user-cost":
+        return f" of {bars.USER_COST_REQUESTS:,} requests"
+    return f" of {result['milliseconds']} ms" if suite.is_load else ""
 
 
 def document(results):
@@ -167,7 +195,7 @@ def document(results):
         if result is None:
             continue
         parts.append(f"## {suite.name}: {suite.title}")
-        parts.append(f"{result['when']}, commit {result['commit']}, {result['rounds']} rounds of {result['milliseconds']} ms.")
+        parts.append(f"{result['when']}, commit {result['commit']}, {result['rounds']} rounds{round_length(suite, result)}.")
         parts += result["notes"]
         parts.append(suite_table(suite, result))
         missing = sorted({entry["system_calls_missing"] for entry in result["servers"].values() if entry.get("system_calls_missing")})

@@ -17,6 +17,8 @@ START_TIMEOUT_SECONDS = 10
 STOP_TIMEOUT_SECONDS = 5
 # Niceness of servers and load.
 PRIORITY = -15
+# The program that runs Ferrule and a raw loop on a kernel that does nothing.
+USER_COST = "user_cost"
 # Longer than the round trip of the load generator on one connection.
 SPIN_MICROSECONDS = 50
 
@@ -68,7 +70,8 @@ class Farm:
 
     def program(self, name):
         """The path of a program that the build made."""
-        path = self._build / ("playground/plaintext" if name.startswith(bars.FERRULE) else f"bench/{name}")
+        places = {bars.FERRULE: "playground/plaintext", bars.FERRULE_SPIN: "playground/plaintext", USER_COST: "tests/cost/user_cost"}
+        path = self._build / places.get(name, f"bench/{name}")
         if not os.access(path, os.X_OK):
             raise Unavailable(f"{path} is not built")
         return str(path)
