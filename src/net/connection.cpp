@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -310,12 +311,18 @@ void ConnectionHandle::abort() {
     release_connection(ended);
 }
 
+namespace {
+void check_thread(const Reactor& owner) {
+    if (Host::current() != &owner) [[unlikely]] {
+        throw std::logic_error("a connection is used on a thread that is not its reactor's");
+    }
+}
+}  // namespace
+
 ReadAwaiter read_connection(ConnectionState& state) {
     if (state.reader) [[unlikely]]
         ReadAwaiter::misuse();
-    if (Host::current() != state.network->reactor_) [[unlikely]] {
-        throw std::logic_error("a connection is used on a thread that is not its reactor's");
-    }
+    check_thread(*state.network->reactor_);
     return ReadAwaiter{&state};
 }
 
@@ -328,6 +335,7 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
         return true;
     }
     Network& network = *state.network;
+    check_thread(*network.reactor_);
     if (slab == nullptr && size <= network.options_.write_slab_size && state.sending == nullptr &&
         !state.write_failed && !state.fin_wanted) [[likely]] {
         if (slab = network.take_slab_class(network.first_slab_class_); slab != nullptr) [[likely]] {
@@ -345,6 +353,7 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
 }
 
 std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum) {
+    check_thread(*state.network->reactor_);
     std::byte* room = state.network->room(state, minimum == 0 ? 1 : minimum);
     if (room == nullptr) return {};
     return {room, state.staged->capacity - state.staged->size};
@@ -375,6 +384,20 @@ std::size_t unsent_connection(const ConnectionState& state) noexcept {
     return unsent;
 }
 
+void release_reading(ConnectionState& state) noexcept {
+    // What still comes is dropped as it comes, so that it holds no buffers; what is not read for that is lingered for
+    // at the end.
+    state.wants_input = false;
+    state.network->drop_received(state);
+    state.unread_input = true;
+    release_connection(state);
+}
+
+void release_writing(ConnectionState& state) noexcept {
+    if (state.handles > 1) shutdown_write_connection(state);
+    release_connection(state);
+}
+
 void release_connection(ConnectionState& state) noexcept {
     FERRULE_ASSERT(state.handles > 0);
     if (--state.handles == 0) state.network->begin_close(state);
@@ -382,8 +405,28 @@ void release_connection(ConnectionState& state) noexcept {
 
 }  // namespace detail
 
+namespace {
+
+/// Ends a handle where its connection lives. Elsewhere, when a task that hopped away has ended there, it goes home by
+/// mailbox; only a reactor that has ended refuses it, and its network closes what is left.
+template <class Release>
+void release_at_home(ConnectionState& state, Release release) noexcept {
+    Reactor& home = state.network->reactor();
+    if (Host::current() == &home) [[likely]] {
+        release(state);
+        return;
+    }
+    try {
+        static_cast<void>(home.post([&state, release] { release(state); }));
+    } catch (const std::bad_alloc&) {
+        // As if the reactor had ended: the connection stays until it does.
+    }
+}
+
+}  // namespace
+
 void Connection::close() noexcept {
-    if (ConnectionState* ended = std::exchange(state_, nullptr)) detail::release_connection(*ended);
+    if (ConnectionState* ended = std::exchange(state_, nullptr)) release_at_home(*ended, detail::release_connection);
 }
 
 std::pair<ReadHalf, WriteHalf> Connection::split() && {
@@ -395,19 +438,11 @@ std::pair<ReadHalf, WriteHalf> Connection::split() && {
 }
 
 void ReadHalf::release() noexcept {
-    ConnectionState& ended = *std::exchange(state_, nullptr);
-    // What still comes is dropped as it comes, so that it holds no buffers; what is not read for that is lingered for
-    // at the end.
-    ended.wants_input = false;
-    ended.network->drop_received(ended);
-    ended.unread_input = true;
-    detail::release_connection(ended);
+    release_at_home(*std::exchange(state_, nullptr), detail::release_reading);
 }
 
 void WriteHalf::release() noexcept {
-    ConnectionState& ended = *std::exchange(state_, nullptr);
-    if (ended.handles > 1) detail::shutdown_write_connection(ended);
-    detail::release_connection(ended);
+    release_at_home(*std::exchange(state_, nullptr), detail::release_writing);
 }
 
 }  // namespace ferrule::inline v0

@@ -1,4 +1,5 @@
 #include <ferrule/net/network.hpp>
+#include <ferrule/reactor/resume_on.hpp>
 
 #include "support/network_engine.hpp"
 
@@ -37,6 +38,29 @@ TEST(ConnectionHalves, what_comes_after_the_read_half_has_ended_holds_no_buffers
     ClientSocket client = engine.connect();
     for (unsigned piece = 0; piece < pieces; ++piece) client.send(std::string(size, 'x'));
     EXPECT_EQ(client.receive_rest(), (ClientSocket::Rest{"nothing is held", 0}));
+}
+
+Task<> end_elsewhere(Connection connection, Engine* engine) {
+    auto received = co_await connection.read();
+    received = {};
+    const auto moved = co_await resume_on(engine->reactor(&connection.reactor() == &engine->reactor(0) ? 1 : 0));
+    static_cast<void>(moved);
+}
+
+TEST(ConnectionHalves, a_handler_that_ends_on_another_reactor_closes_its_connection_at_home) {
+    Engine* engine_of_handlers = nullptr;
+    EngineOptions options;
+    options.reactors = 2;
+    Engine engine([&](Connection connection) { return end_elsewhere(std::move(connection), engine_of_handlers); },
+                  options);
+    engine_of_handlers = &engine;
+    for (unsigned client = 0; client < 20; ++client) {
+        ClientSocket socket = engine.connect();
+        socket.send("x");
+        EXPECT_EQ(socket.receive_rest(), ClientSocket::Rest{});
+    }
+    engine.until_empty(0);
+    engine.until_empty(1);
 }
 
 }  // namespace

@@ -145,6 +145,8 @@ FERRULE_EXPORT void advance_connection(ConnectionState& state, std::size_t bytes
 FERRULE_EXPORT void shutdown_write_connection(ConnectionState& state);
 FERRULE_EXPORT std::size_t unsent_connection(const ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_connection(ConnectionState& state) noexcept;
+FERRULE_EXPORT void release_reading(ConnectionState& state) noexcept;
+FERRULE_EXPORT void release_writing(ConnectionState& state) noexcept;
 
 }  // namespace detail
 

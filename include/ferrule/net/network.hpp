@@ -165,6 +165,7 @@ private:
     friend void detail::advance_connection(ConnectionState&, std::size_t);
     friend void detail::shutdown_write_connection(ConnectionState&);
     friend void detail::release_connection(ConnectionState&) noexcept;
+    friend void detail::release_reading(ConnectionState&) noexcept;
     friend struct FlushWait;
     friend struct ReadWait;
     friend detail::ReadAwaiter detail::read_connection(ConnectionState&);
