@@ -116,6 +116,11 @@ void expect_no_allocation(ferrule::ConnectionHandler handler, EngineOptions opti
     Engine engine{std::move(handler), options};
     ClientSocket client = engine.connect();
     // Pools and lists grow to what the traffic needs.
+    // The first piece is seen alone, so that there is something to carry.
+    client.send("0123456");
+    engine.eventually("the first piece", [&] { return engine.counters().bytes_received.value() == 7; });
+    client.send("789");
+    EXPECT_EQ(client.receive(10), "0123456789");
     for (int turn = 0; turn < 3; ++turn) exchange(engine, client, 100);
     ferrule_test::in_parallel(8, [&](unsigned) {
         ClientSocket other = engine.connect();
