@@ -307,10 +307,10 @@ TEST(NetworkEngines, A17_handlers_that_hop_while_data_arrives_lose_nothing) {
     ferrule::Reactor other{9};
     std::thread elsewhere{[&] { other.run(); }};
     {
-        Engine* self = nullptr;
-        Engine engine{
-            [&](Connection connection) { return hop_and_echo(std::move(connection), &self->reactor(), &other); }};
-        self = &engine;
+        Engine engine{[&](Connection connection) {
+            ferrule::Reactor& home = connection.reactor();
+            return hop_and_echo(std::move(connection), &home, &other);
+        }};
         in_parallel(8, [&](unsigned number) {
             ClientSocket client = engine.connect();
             const std::string message = pattern(200'000, number);
