@@ -68,28 +68,9 @@ Lease ReadResult::take() noexcept {
     return Lease{node};
 }
 
-void ReadResult::reset() noexcept {
-    LeaseNode* node = std::exchange(first_, nullptr);
-    if (node == nullptr) return;
-    if (partial_) [[unlikely]] {
-        partial_ = false;
-        node->connection->network->carry(node, consumed_);
-        return;
-    }
-    while (node != nullptr) {
-        LeaseNode* next = node->next;
-        node->connection->network->give_back(*node);
-        node = next;
-    }
-}
-
 // ---- waiting for bytes ----
 
 namespace detail {
-
-bool ReadAwaiter::ready(const ConnectionState& state) noexcept {
-    return !state.reader && state.network->reactor_->spend_inline_budget();
-}
 
 void ReadAwaiter::misuse() {
     throw std::logic_error("a second reader of a connection: one reads at a time");
@@ -133,8 +114,7 @@ bool ReadAwaiter::suspend(std::coroutine_handle<> handle, Environment* environme
     return true;
 }
 
-ReadResult ReadAwaiter::await_resume() noexcept {
-    if (state_ == 0) return {};
+ReadResult ReadAwaiter::resume_slowly() noexcept {
     ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_ & ~suspended);
     state_ = 0;
     state.reader = nullptr;
@@ -215,7 +195,7 @@ bool FlushAwaiter::suspend(std::coroutine_handle<> handle, Environment* environm
     return true;
 }
 
-std::expected<void, std::errc> FlushAwaiter::await_resume() noexcept {
+std::expected<void, std::errc> FlushAwaiter::resume_slowly() noexcept {
     int error = 0;
     if ((pointer_ & listed) != 0) [[unlikely]] {
         FlushWait& wait = *reinterpret_cast<FlushWait*>(pointer_ & ~listed);

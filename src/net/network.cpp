@@ -130,12 +130,13 @@ ConnectionState* Network::find(Tag tag) noexcept {
 
 ConnectionState* Network::take_state() noexcept {
     if (free_states_ == no_state) {
-        const auto count = static_cast<std::uint32_t>(states_.size() * states_per_chunk);
+        const std::uint32_t count = state_count_;
         try {
             states_.push_back(std::make_unique<ConnectionState[]>(states_per_chunk));
         } catch (const std::bad_alloc&) {
             return nullptr;
         }
+        state_count_ += states_per_chunk;
         for (std::uint32_t offset = states_per_chunk; offset-- > 0;) {
             ConnectionState& fresh = states_.back()[offset];
             fresh.network = this;
@@ -312,7 +313,7 @@ void Network::publish_counters() noexcept {
     counters_.bytes_received.set(tally_.bytes_received);
     counters_.bytes_sent.set(tally_.bytes_sent);
     counters_.sends.set(tally_.sends);
-    counters_.leases.set(tally_.leases);
+    counters_.leases.set(buffers_->slices() + heap_leases_);
 }
 
 void Network::after_completions() noexcept {

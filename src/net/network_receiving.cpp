@@ -72,7 +72,7 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
     node->connection = &state;
     ++state.held;
     state.received_bytes += bytes;
-    ++tally_.leases;
+    ++heap_leases_;
     return node;
 }
 
@@ -82,13 +82,28 @@ void Network::give_back(LeaseNode& node) noexcept {
         buffers_->give_back(node.buffer);
     } else {
         slabs_.give_back(node.block, node.block_bytes);
+        --heap_leases_;
     }
     state.received_bytes -= node.charged;
     --state.held;
-    --tally_.leases;
     free_node(node);
     if (state.stage == CloseStage::closed) [[unlikely]]
         settle(state);
+}
+
+void ReadResult::reset() noexcept {
+    LeaseNode* node = std::exchange(first_, nullptr);
+    if (node == nullptr) return;
+    if (partial_) [[unlikely]] {
+        partial_ = false;
+        node->connection->network->carry(node, consumed_);
+        return;
+    }
+    while (node != nullptr) {
+        LeaseNode* next = node->next;
+        node->connection->network->give_back(*node);
+        node = next;
+    }
 }
 
 void Network::append(ConnectionState& state, LeaseNode& node) noexcept {
@@ -255,7 +270,6 @@ void Network::on_receive(void* owner, const abi::Completion& completion, Tag tag
             node->connection = &state;
             ++state.held;
             state.received_bytes += slice.length;
-            ++self.tally_.leases;
             self.tally_.bytes_received += slice.length;
             self.append(state, *node);
             if (state.reader) [[likely]] {
@@ -292,7 +306,6 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
             node->connection = &state;
             ++state.held;
             state.received_bytes += slice.length;
-            ++tally_.leases;
         }
     }
     if (ended) {

@@ -36,18 +36,30 @@ public:
 
     [[nodiscard]] bool await_ready() const noexcept {
         const ConnectionState& state = *reinterpret_cast<const ConnectionState*>(state_);
-        return (state.received_first != nullptr || state.read_ended) && ready(state);
+        return (state.received_first != nullptr || state.read_ended) && !state.reader &&
+               Host::current()->spend_inline_budget();
     }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> handle) {
         return suspend(handle, environment_of(handle));
     }
-    ReadResult await_resume() noexcept;
+    ReadResult await_resume() noexcept {
+        if (state_ == 0) [[unlikely]]
+            return {};
+        ConnectionState& state = *reinterpret_cast<ConnectionState*>(state_ & ~suspended);
+        if (state.received_first == nullptr || state.carry != nullptr || state.read_wait != nullptr) [[unlikely]]
+            return resume_slowly();
+        state_ = 0;
+        state.reader = nullptr;
+        state.reader_queued = false;
+        state.received_last = nullptr;
+        return ReadResult{std::exchange(state.received_first, nullptr)};
+    }
 
 private:
     static constexpr std::uintptr_t suspended = 1;
     friend ReadAwaiter read_connection(ConnectionState& state);
-    static bool ready(const ConnectionState& state) noexcept;
+    ReadResult resume_slowly() noexcept;
     [[noreturn]] static void misuse();
     bool suspend(std::coroutine_handle<> handle, Environment* environment);
     void detach() noexcept;
@@ -77,11 +89,22 @@ public:
     bool await_suspend(std::coroutine_handle<Promise> handle) {
         return suspend(handle, environment_of(handle));
     }
-    std::expected<void, std::errc> await_resume() noexcept;
+    std::expected<void, std::errc> await_resume() noexcept {
+        if ((pointer_ & listed) == 0) [[likely]] {
+            ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_ & ~suspended);
+            if (!state.write_failed && !state.flusher_queued) [[likely]] {
+                if (pointer_ != reinterpret_cast<std::uintptr_t>(&state)) state.flusher = nullptr;
+                pointer_ = 0;
+                return {};
+            }
+        }
+        return resume_slowly();
+    }
 
 private:
     static constexpr std::uintptr_t suspended = 1;  // the pointer is the connection, which knows the waiter
     static constexpr std::uintptr_t listed = 2;     // the pointer is the wait in a slab's list
+    std::expected<void, std::errc> resume_slowly() noexcept;
     bool suspend(std::coroutine_handle<> handle, Environment* environment);
     void detach() noexcept;
 

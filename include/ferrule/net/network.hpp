@@ -187,7 +187,7 @@ private:
     void settle(ConnectionState& state) noexcept;
     [[nodiscard]] ConnectionState* find(Tag tag) noexcept;
     [[nodiscard]] ConnectionState* locate(Tag tag) noexcept {
-        if (tag.slot >= states_.size() * states_per_chunk) [[unlikely]]
+        if (tag.slot >= state_count_) [[unlikely]]
             return nullptr;
         ConnectionState& state = states_[tag.slot / states_per_chunk][tag.slot % states_per_chunk];
         return state.generation == tag.generation ? &state : nullptr;
@@ -287,9 +287,11 @@ private:
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;
+    std::uint32_t state_count_ = 0;              // slots made so far
     std::unique_ptr<LeaseNode[]> buffer_nodes_;  // one per buffer, where a buffer is one slice
     std::vector<std::unique_ptr<LeaseNode[]>> node_chunks_;
     LeaseNode* free_nodes_ = nullptr;
+    std::uint32_t heap_leases_ = 0;
     std::vector<std::unique_ptr<FlushWait>> flush_wait_memory_;
     FlushWait* free_flush_waits_ = nullptr;
     std::vector<std::unique_ptr<ReadWait>> read_wait_memory_;
@@ -307,7 +309,6 @@ private:
         std::uint64_t bytes_received = 0;
         std::uint64_t bytes_sent = 0;
         std::uint64_t sends = 0;
-        std::uint64_t leases = 0;
     };
     Tally tally_;  // counted without ceremony, published once per pass
     NetworkCounters counters_;
