@@ -47,22 +47,23 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     : reactor_(&reactor),
       options_(options),
       buffers_(make_buffers(reactor, options)),
-      slabs_(options.memory_limit, options.memory_kept),
+      slabs_(reactor.memory_account, options.memory_limit, options.memory_kept),
       first_slab_class_(static_cast<std::uint8_t>(
           SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))) {
     receive_kind_ = reactor.add_completion_route(this, &Network::on_receive);
     send_kind_ = reactor.add_completion_route(this, &Network::on_send);
     close_kind_ = reactor.add_completion_route(this, &Network::on_close);
-    accept_kind_ =
-        reactor.add_completion_route(this, [](void* owner, const abi::Completion& completion, Tag tag) noexcept {
-            static_cast<Network*>(owner)->listeners_[tag.slot]->on_completion(completion.result, completion.flags);
-        });
+    accept_kind_ = reactor.add_completion_route(this, [](void* owner, const abi::Completion& completion) noexcept {
+        const Tag tag = Tag::decode(completion.user_data);
+        static_cast<Network*>(owner)->listeners_[tag.slot]->on_completion(completion.result, completion.flags);
+    });
     timer_route_ = reactor.add_timer_route(this, &Network::on_timer);
     listener_timer_route_ =
         reactor.add_timer_route(this, [](void*, Timer& timer) noexcept { Listener::of(timer).on_timer(); });
     if (!buffers_->incremental()) buffer_nodes_ = std::make_unique<LeaseNode[]>(buffers_->count());
     // The lists change places; each has room from the start, so that none of them grows long after the traffic has.
     for (auto* list : {&send_list_, &building_, &unconfirmed_, &starved_}) list->reserve(list_entries);
+    waiting_.reserve(options_.waiting_limit);
     reactor.add_subsystem(*this);
 }
 
@@ -88,7 +89,11 @@ Network& Network::of(Reactor& reactor) {
 std::uint16_t Network::listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group) {
     const auto number = static_cast<std::uint16_t>(listeners_.size());
     listeners_.push_back(std::make_unique<Listener>(*this, number, descriptor, std::move(handler), std::move(group)));
-    if (!draining_ && !shutting_down_) listeners_.back()->resume();
+    if (draining_ || shutting_down_) {
+        listeners_.back()->end();
+    } else {
+        listeners_.back()->resume();
+    }
     return number;
 }
 
@@ -155,6 +160,7 @@ ConnectionState* Network::take_state() noexcept {
 
 void Network::free_state(ConnectionState& state) noexcept {
     const std::uint32_t index = state.index;
+    if (state.served) --live_served_;
     const std::uint32_t generation = (state.generation + 1) & Tag::generation_mask;
     FERRULE_ASSERT(!state.timer.armed() && state.reader == nullptr && state.received_first == nullptr &&
                    state.carry == nullptr);
@@ -205,9 +211,10 @@ void Network::serve(int descriptor, std::uint16_t listener) noexcept {
         return;
     }
     if (live_states_ >= options_.connection_limit) {
-        try {
-            waiting_.push_back({descriptor, listener});
-        } catch (const std::bad_alloc&) {
+        if (waiting_.size() < options_.waiting_limit) {
+            waiting_.push_back({descriptor, listener});  // within the room that was reserved
+        } else {
+            counters_.refused.add();
             reactor_->kernel().close(descriptor);
         }
         for (const auto& paused : listeners_) paused->pause();
@@ -218,6 +225,8 @@ void Network::serve(int descriptor, std::uint16_t listener) noexcept {
         reactor_->kernel().close(descriptor);
         return;
     }
+    state->served = true;
+    ++live_served_;
     reactor_->inline_budget = reactor_->options().inline_budget;
     try {
         ferrule::spawn(*reactor_, listeners_[listener]->handler()(Connection{state}));
@@ -408,7 +417,7 @@ void Network::drain() noexcept {
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
             ConnectionState& state = chunk[offset];
-            if (state.stage == CloseStage::open && idle(state)) drain_parked_.push_back(&state);
+            if (state.served && state.stage == CloseStage::open && idle(state)) drain_parked_.push_back(&state);
         }
     }
 }
@@ -421,7 +430,8 @@ void Network::end_idle() noexcept {
 }
 
 bool Network::drained() const noexcept {
-    if (live_states_ != 0 || !waiting_.empty()) return false;
+    // A client's connection belongs to whoever opened it, and may last as long as the reactor.
+    if (live_served_ != 0 || !waiting_.empty()) return false;
     return std::all_of(listeners_.begin(), listeners_.end(), [](const auto& listener) { return listener->ended(); });
 }
 
@@ -436,6 +446,7 @@ void Network::shutdown() noexcept {
             if (state.descriptor < 0) continue;
             if (state.handles != 0) {
                 end_read(state, EndReason::cancelled, ECANCELED);
+                cancel_receive(state);
                 if (state.send_slow) abort_state(state, ECANCELED);
             } else if (state.stage != CloseStage::closing) {
                 if (state.send_slow) state.reset_wanted = true;
@@ -446,7 +457,15 @@ void Network::shutdown() noexcept {
 }
 
 bool Network::quiescent() const noexcept {
-    if (live_states_ != 0) return false;
+    if (live_served_ != 0) return false;
+    for (const auto& chunk : states_) {
+        for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
+            const ConnectionState& state = chunk[offset];
+            if (state.descriptor < 0) continue;
+            // One that a service holds may last until the network goes, when the kernel has nothing of it any more.
+            if (state.handles == 0 || state.operations != 0 || state.send_silent) return false;
+        }
+    }
     return std::all_of(listeners_.begin(), listeners_.end(), [](const auto& listener) { return listener->ended(); });
 }
 

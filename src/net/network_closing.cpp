@@ -90,7 +90,8 @@ void Network::submit_close(ConnectionState& state) noexcept {
     ++state.operations;
 }
 
-void Network::on_close(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+void Network::on_close(void* owner, const abi::Completion& completion) noexcept {
+    const Tag tag = Tag::decode(completion.user_data);
     auto& self = *static_cast<Network*>(owner);
     ConnectionState* found = self.find(tag);
     if (found == nullptr) return;

@@ -227,7 +227,7 @@ void Network::park_reader(ConnectionState& state) noexcept {
                 reactor_->timers().arm(state.timer, due);
         }
     }
-    if (draining_ && idle(state)) [[unlikely]]
+    if (draining_ && state.served && idle(state)) [[unlikely]]
         drain_parked_.push_back(&state);
     if (state.receive_armed) [[likely]]
         return;
@@ -258,7 +258,8 @@ void Network::end_read(ConnectionState& state, EndReason reason, int error) noex
     wake_reader_later(state);
 }
 
-void Network::on_receive(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+void Network::on_receive(void* owner, const abi::Completion& completion) noexcept {
+    const Tag tag = Tag::decode(completion.user_data);
     auto& self = *static_cast<Network*>(owner);
     ConnectionState* found = self.locate(tag);
     constexpr std::uint32_t usual = abi::completion_buffer | abi::completion_more;
@@ -282,6 +283,7 @@ void Network::on_receive(void* owner, const abi::Completion& completion, Tag tag
         }
         self.buffers_->give_back(slice.buffer);
         // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
+        state.wants_input = false;
         self.end_read(state, EndReason::limit, ENOMEM);
         return;
     }
@@ -330,6 +332,7 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
     tally_.bytes_received += static_cast<std::uint64_t>(completion.result);
     if (node == nullptr) {
         // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
+        state.wants_input = false;
         end_read(state, EndReason::limit, ENOMEM);
         return;
     }

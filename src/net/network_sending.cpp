@@ -124,7 +124,8 @@ void Network::send_rest(ConnectionState& state) noexcept {
     }
 }
 
-void Network::on_send(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+void Network::on_send(void* owner, const abi::Completion& completion) noexcept {
+    const Tag tag = Tag::decode(completion.user_data);
     auto& self = *static_cast<Network*>(owner);
     ConnectionState* found = self.find(tag);
     if (found == nullptr) return;

@@ -168,11 +168,12 @@ void Operation::release() noexcept {
 
 Reactor::Reactor(std::uint32_t id, ReactorOptions options, Kernel& kernel)
     : kernel_(&kernel), options_(options), id_(id), ring_(make_ring(kernel, options)) {
+    memory_account.limit_bytes(options_.memory_limit);
     frames.limit_bytes(options_.frame_memory_limit);
     root_environment.host = this;
     root_environment.scope = &root_scope_;
     inbox_ = std::make_shared<Inbox>(kernel, options_.mailbox_limit);
-    add_completion_route(this, [](void*, const abi::Completion&, Tag) noexcept {});
+    add_completion_route(this, [](void*, const abi::Completion&) noexcept {});
     add_completion_route(this, &Reactor::on_operation);
     add_completion_route(this, &Reactor::on_wake);
     add_completion_route(this, &Reactor::on_ring_wake);
@@ -288,7 +289,8 @@ void Reactor::send_outgoing() noexcept {
     sending_.clear();
 }
 
-void Reactor::on_ring_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+void Reactor::on_ring_wake(void* owner, const abi::Completion& completion) noexcept {
+    const Tag tag = Tag::decode(completion.user_data);
     auto& self = *static_cast<Reactor*>(owner);
     const std::shared_ptr<Inbox> target = std::move(self.ring_wakes_[tag.slot]);
     self.ring_wakes_[tag.slot] = nullptr;
@@ -349,7 +351,8 @@ void Reactor::finish(OperationSlot& slot, std::int32_t result, std::uint32_t fla
     }
 }
 
-void Reactor::on_operation(void* owner, const abi::Completion& completion, Tag tag) noexcept {
+void Reactor::on_operation(void* owner, const abi::Completion& completion) noexcept {
+    const Tag tag = Tag::decode(completion.user_data);
     auto& self = *static_cast<Reactor*>(owner);
     if (tag.slot >= self.slots_.size() * slots_per_chunk) [[unlikely]] {
         self.counters_.stale_completions.add();
@@ -495,7 +498,7 @@ void Reactor::run_messages(Message* message, bool delivered) noexcept {
     }
 }
 
-void Reactor::on_wake(void* owner, const abi::Completion& completion, Tag) noexcept {
+void Reactor::on_wake(void* owner, const abi::Completion& completion) noexcept {
     auto& self = *static_cast<Reactor*>(owner);
     self.wake_armed_ = false;
     if (completion.result >= 0) self.counters_.wakes.add();
@@ -521,13 +524,13 @@ void Reactor::dispatch_completions() noexcept {
         waiting -= count;
         for (std::uint32_t index = 0; index < count; ++index) {
             const abi::Completion& completion = batch[index];
-            const Tag tag = Tag::decode(completion.user_data);
-            if (tag.kind >= completion_route_count_) [[unlikely]] {
+            const std::uint8_t kind = Tag::decode(completion.user_data).kind;
+            if (kind >= completion_route_count_) [[unlikely]] {
                 counters_.stale_completions.add();
                 continue;
             }
-            const CompletionRoute& route = completion_routes_[tag.kind];
-            route.handler(route.owner, completion, tag);
+            const CompletionRoute& route = completion_routes_[kind];
+            route.handler(route.owner, completion);
         }
         dispatched += count;
     }

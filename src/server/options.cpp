@@ -21,6 +21,7 @@ constexpr std::uint32_t offload_threads_max = 1024;
 constexpr std::uint32_t megabyte = 1u << 20;
 // A write slab doubles up to the limit: its size is kept in 32 bits.
 constexpr std::uint32_t write_limit_max = 1u << 30;
+constexpr std::uint32_t waiting_limit_max = 1u << 20;
 // Connections keep times in ticks of 32 bits, which wrap after 52 days: half of that is told apart safely.
 constexpr std::chrono::milliseconds timeout_max = std::chrono::hours(24) * 20;
 constexpr std::chrono::microseconds spin_max = std::chrono::seconds(1);
@@ -108,6 +109,7 @@ void check_network(const Checker& check, const NetworkOptions& options) {
     if (options.memory_limit < megabyte)
         check.refuse("memory_limit", std::to_string(options.memory_limit) + " is less than 1048576, one MiB");
     check.at_least_one("connection_limit", options.connection_limit);
+    check.range("waiting_limit", options.waiting_limit, 0u, waiting_limit_max);
     check.duration("idle_timeout", options.idle_timeout, timeout_max);
     check.duration("read_timeout", options.read_timeout, timeout_max);
     check.duration("write_timeout", options.write_timeout, timeout_max);

@@ -1,5 +1,6 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/task/frame_pool.hpp>
+#include <ferrule/task/host.hpp>
 
 #include <new>
 
@@ -28,10 +29,17 @@ void FramePool::charge(std::size_t bytes) {
     if (bytes_max_ != 0 && (bytes > bytes_max_ || taken_bytes_ > bytes_max_ - bytes)) {
         throw std::bad_alloc();
     }
+    if (!host_->memory_account.charge(bytes)) throw std::bad_alloc();
 }
 
-std::byte* FramePool::new_slab(std::size_t bytes) {
-    void* memory = ::operator new (slab_header_bytes + bytes, std::align_val_t{block_alignment});
+std::byte* FramePool::new_slab(std::size_t bytes, std::size_t charged) {
+    void* memory = nullptr;
+    try {
+        memory = ::operator new (slab_header_bytes + bytes, std::align_val_t{block_alignment});
+    } catch (...) {
+        host_->memory_account.credit(charged);
+        throw;
+    }
     slabs_ = new (memory) Slab{slabs_};
     return static_cast<std::byte*>(memory) + slab_header_bytes;
 }
@@ -41,10 +49,10 @@ FramePool::Block* FramePool::carve(std::uint32_t size_class) {
     charge(bytes);
     std::byte* memory = nullptr;
     if (bytes > shared_slab_bytes_max) {
-        memory = new_slab(bytes);
+        memory = new_slab(bytes, bytes);
     } else {
         if (static_cast<std::size_t>(fresh_end_ - fresh_) < bytes) {
-            std::byte* fresh = new_slab(slab_bytes - slab_header_bytes);
+            std::byte* fresh = new_slab(slab_bytes - slab_header_bytes, bytes);
             fresh_ = fresh;
             fresh_end_ = fresh + (slab_bytes - slab_header_bytes);
         }
@@ -58,7 +66,13 @@ FramePool::Block* FramePool::carve(std::uint32_t size_class) {
 
 void* FramePool::allocate_large(std::size_t frame_bytes) {
     charge(frame_bytes);
-    auto* header = static_cast<LargeHeader*>(::operator new(sizeof(LargeHeader) + frame_bytes));
+    LargeHeader* header = nullptr;
+    try {
+        header = static_cast<LargeHeader*>(::operator new(sizeof(LargeHeader) + frame_bytes));
+    } catch (...) {
+        host_->memory_account.credit(frame_bytes);
+        throw;
+    }
     new (header) LargeHeader{this, frame_bytes};
     taken_bytes_ += frame_bytes;
     live_bytes_ += frame_bytes;
@@ -69,6 +83,7 @@ void* FramePool::allocate_large(std::size_t frame_bytes) {
 void FramePool::release_large(void* memory) noexcept {
     LargeHeader* header = large_header(memory);
     taken_bytes_ -= header->bytes;
+    host_->memory_account.credit(header->bytes);
     live_bytes_ -= header->bytes;
     --live_frames_;
     ::operator delete(header);

@@ -123,6 +123,26 @@ TEST(ConnectionWrite, the_memory_of_all_connections_is_bounded) {
     engine.until_empty();
 }
 
+TEST(ConnectionWrite, law_7_what_is_written_counts_in_the_account_of_its_reactor) {
+    Notes notes;
+    EngineOptions options;
+    options.reactor.memory_limit = 100'000;
+    Engine engine{[&](Connection connection) -> Task<> {
+                      return [](Connection own, Notes* into) -> Task<> {
+                          into->lines.push_back(own.write(pattern(90'000)) ? "kept" : "refused");
+                          into->lines.push_back(own.error() == std::errc::no_buffer_space ? "ENOBUFS" : "other");
+                          into->ended.raise();
+                          co_return;
+                      }(std::move(connection), &notes);
+                  },
+                  options};
+    ClientSocket client = engine.connect();
+    notes.ended.wait();
+    EXPECT_EQ(notes.lines, (std::vector<std::string>{"refused", "ENOBUFS"}));
+    client.close();
+    engine.until_empty();
+}
+
 // ---- waiting for a flush ----
 
 Task<> flush_and_note(Connection* connection, Notes* notes) {

@@ -484,7 +484,7 @@ TEST(Reactor, RoutesAreBounded) {
     EXPECT_THROW(
         {
             for (int count = 0; count < 100; ++count) {
-                reactor.add_completion_route(nullptr, [](void*, const ferrule::abi::Completion&, Tag) noexcept {});
+                reactor.add_completion_route(nullptr, [](void*, const ferrule::abi::Completion&) noexcept {});
             }
         },
         std::length_error);

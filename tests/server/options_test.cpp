@@ -89,6 +89,7 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
         {"network.receive_lease_limit", [](auto& options) { options.network.receive_lease_limit = 0; }},
         {"network.receive_limit", [](auto& options) { options.network.receive_limit = 0; }},
         {"network.write_slab_size", [](auto& options) { options.network.write_slab_size = 0; }},
+        {"network.waiting_limit", [](auto& options) { options.network.waiting_limit = 1u << 21; }},
         {"network.write_slab_size",
          [](auto& options) { options.network.write_slab_size = options.network.write_limit + 1; }},
         {"network.write_limit", [](auto& options) { options.network.write_limit = 0; }},

@@ -90,6 +90,7 @@ struct ConnectionState {
     bool private_receive : 1 = false;    // the armed receive is into a private block
     bool fin_wanted : 1 = false;         // shut the sending side down when all is out
     bool fin_sent : 1 = false;
+    bool served : 1 = false;        // it has come to a listener's handler; a client's has not
     bool reset_wanted : 1 = false;  // abort: close with a reset
     bool close_linked : 1 = false;  // the close is linked to the last send
 };

@@ -48,12 +48,13 @@ struct NetworkOptions {
     std::uint32_t write_limit = 16u << 20;  ///< written bytes that may wait; then `write` refuses
     std::uint64_t memory_limit =
         1ull << 30;  ///< bytes of written, carried and privately received data of all connections
-    std::uint64_t memory_kept = 4ull << 20;          ///< bytes kept for reuse
-    std::uint32_t connection_limit = 1u << 20;       ///< connections at a time; accepting stops there and goes on below
-    std::chrono::milliseconds idle_timeout{60'000};  ///< a read that waits for a message to begin
-    std::chrono::milliseconds read_timeout{60'000};  ///< from the first bytes of a message that is carried to its last
+    std::uint64_t memory_kept = 4ull << 20;     ///< bytes kept for reuse
+    std::uint32_t connection_limit = 1u << 20;  ///< connections at a time; accepting stops there and goes on below
+    std::uint32_t waiting_limit = 1024;  ///< accepted or adopted beyond that, waiting their turn; more are closed
+    std::chrono::milliseconds idle_timeout{60'000};   ///< a read that waits for a message to begin
+    std::chrono::milliseconds read_timeout{60'000};   ///< from the first bytes of a message that is carried to its last
     std::chrono::milliseconds write_timeout{60'000};  ///< the kernel taking no more bytes because the peer does not
-    std::chrono::milliseconds linger_timeout{2'000};  ///< waiting for the peer's FIN after ours
+    std::chrono::milliseconds linger_timeout{2'000};  ///< waiting for the peer's FIN after ours; zero: not at all
     Linger linger = Linger::adaptive;
 };
 
@@ -72,6 +73,7 @@ struct NetworkCounters {
     Counter pauses;             ///< times that a connection was no longer read from because it held too much
     Counter accept_errors;      ///< accepts that failed
     Counter accept_backoffs;    ///< times that accepting waited because descriptors or memory were short
+    Counter refused;            ///< connections that were closed because `waiting_limit` others waited for their turn
     Counter timeouts;           ///< connections that a timeout ended
     Counter resets;             ///< connections that the peer reset
     Counter stale_completions;  ///< completions whose slot had moved on
@@ -200,7 +202,7 @@ private:
     void serve_waiting() noexcept;
 
     // Receiving.
-    static void on_receive(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_receive(void* owner, const abi::Completion& completion) noexcept;
     void receive_ended(ConnectionState& state, int result) noexcept;
     void arm_receive(ConnectionState& state) noexcept;
     bool arm_private_receive(ConnectionState& state) noexcept;
@@ -221,7 +223,7 @@ private:
     void serve_starved() noexcept;
 
     // Sending.
-    static void on_send(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_send(void* owner, const abi::Completion& completion) noexcept;
     WriteSlab* take_slab(std::uint32_t bytes) noexcept;
     WriteSlab* take_slab_class(std::uint8_t size_class) noexcept {
         void* memory = slabs_.take_class(size_class);
@@ -249,7 +251,7 @@ private:
     void receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept;
 
     // Closing.
-    static void on_close(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_close(void* owner, const abi::Completion& completion) noexcept;
     void begin_close(ConnectionState& state) noexcept;
     void progress_close(ConnectionState& state) noexcept;
     void submit_close(ConnectionState& state) noexcept;
@@ -287,6 +289,7 @@ private:
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;
+    std::uint32_t live_served_ = 0;              // of these, those that a handler serves
     std::uint32_t state_count_ = 0;              // slots made so far
     std::unique_ptr<LeaseNode[]> buffer_nodes_;  // one per buffer, where a buffer is one slice
     std::vector<std::unique_ptr<LeaseNode[]>> node_chunks_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ferrule/task/memory_account.hpp>
 #include <ferrule/version.hpp>
 
 #include <array>
@@ -17,9 +18,10 @@ public:
     static constexpr std::uint32_t block_bytes_min = 256;
     static constexpr std::uint32_t class_count = 24;  ///< up to 2 GiB
 
-    /// `bytes_max` bounds what is out at a time; `idle_bytes_max` bounds what is kept for reuse.
-    SlabPool(std::uint64_t bytes_max, std::uint64_t idle_bytes_max) noexcept
-        : bytes_max_(bytes_max), idle_bytes_max_(idle_bytes_max) {}
+    /// What is taken from the system is charged to `account`. `bytes_max` bounds what is out at a time;
+    /// `idle_bytes_max` bounds what is kept for reuse.
+    SlabPool(MemoryAccount& account, std::uint64_t bytes_max, std::uint64_t idle_bytes_max) noexcept
+        : account_(&account), bytes_max_(bytes_max), idle_bytes_max_(idle_bytes_max) {}
     SlabPool(const SlabPool&) = delete;
     SlabPool& operator=(const SlabPool&) = delete;
     ~SlabPool();
@@ -47,7 +49,7 @@ public:
     void give_back_class(void* memory, std::uint32_t size_class) noexcept {
         used_bytes_ -= block_bytes(size_class);
         if (idle_bytes_ + block_bytes(size_class) > idle_bytes_max_) [[unlikely]] {
-            release(memory);
+            release(memory, size_class);
             return;
         }
         auto* block = static_cast<Block*>(memory);
@@ -75,8 +77,10 @@ private:
         Block* next;
     };
     void* take_fresh(std::uint32_t size_class) noexcept;
-    static void release(void* memory) noexcept;
+    void release(void* memory, std::uint32_t size_class) noexcept;
+    void release_idle() noexcept;
 
+    MemoryAccount* account_;
     std::array<Block*, class_count> free_{};
     std::uint64_t used_bytes_ = 0;
     std::uint64_t idle_bytes_ = 0;

@@ -38,6 +38,8 @@ struct ReactorOptions {
     std::uint32_t operation_limit = 1u << 20;  ///< operations and sleeps awaited at a time
     std::uint32_t mailbox_limit = 1u << 20;    ///< messages that may wait
     std::uint32_t inline_budget = 128;  ///< awaits that a coroutine may pass without waiting before it is made to yield
+    std::uint64_t memory_limit =
+        2ull << 30;                        ///< bytes of all that grows with the work: frames, written and carried data
     std::uint64_t frame_memory_limit = 0;  ///< bytes of coroutine frames; 0: none
     std::chrono::microseconds spin{0};     ///< how long to look for completions before sleeping; trades CPU for latency
     std::uint32_t offload_threads = 2;     ///< threads for `offload`, started at first use
@@ -153,8 +155,8 @@ public:
 
     // For subsystems and clients.
 
-    /// Called for a completion of the kind. The tag is decoded already.
-    using CompletionHandler = void (*)(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    /// Called for a completion of the kind; Tag::decode tells the slot and its generation.
+    using CompletionHandler = void (*)(void* owner, const abi::Completion& completion) noexcept;
     /// Takes a kind of completions for `owner`. Throws std::length_error when all are taken.
     std::uint8_t add_completion_route(void* owner, CompletionHandler handler);
     /// Called when a timer of the route is due; it is disarmed by then.
@@ -231,9 +233,9 @@ private:
     void finish(OperationSlot& slot, std::int32_t result, std::uint32_t flags) noexcept;
     void cancel_slot(OperationSlot& slot, std::int32_t result) noexcept;
 
-    static void on_operation(void* owner, const abi::Completion& completion, Tag tag) noexcept;
-    static void on_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept;
-    static void on_ring_wake(void* owner, const abi::Completion& completion, Tag tag) noexcept;
+    static void on_operation(void* owner, const abi::Completion& completion) noexcept;
+    static void on_wake(void* owner, const abi::Completion& completion) noexcept;
+    static void on_ring_wake(void* owner, const abi::Completion& completion) noexcept;
     static void on_slot_timer(void* owner, Timer& timer) noexcept;
     static void on_scope_timer(void* owner, Timer& timer) noexcept;
     static void on_drain_timer(void* owner, Timer& timer) noexcept;

@@ -147,11 +147,11 @@ public:
     [[nodiscard]] std::expected<std::uint32_t, std::error_code> submit_and_wait(std::uint32_t completions) noexcept;
 
     /// A loop's one call: submits all, waits for `min_complete` completions or the timeout (`no_timeout`: without end;
-    /// 0: does not wait), runs completion work, flushes overflowed completions. No system call when there is nothing of
-    /// this to do. A timeout operation's completion ends the wait whatever the count, and so does an entry that was not
-    /// consumed. Returns the entries consumed; a timeout is no error. -EINTR: a signal came; -EAGAIN: the kernel had
-    /// no memory for a request; -EBUSY: completions have to be taken first. After these three the loop goes on; others
-    /// are misuse (`explain_enter_failure`).
+    /// 0: does not wait), runs completion work that is pending, flushes overflowed completions. No system call when
+    /// there is nothing of this to do. A timeout operation's completion ends the wait whatever the count, and so does
+    /// an entry that was not consumed. Returns the entries consumed; a timeout is no error. -EINTR: a signal came;
+    /// -EAGAIN: the kernel had no memory for a request; -EBUSY: completions have to be taken first. After these three
+    /// the loop goes on; others are misuse (`explain_enter_failure`).
     [[nodiscard]] int enter(std::uint32_t min_complete, std::uint64_t timeout_ns) noexcept;
 
     // ---- completion ----

@@ -161,7 +161,7 @@ private:
     Block* carve(std::uint32_t size_class);
     void* allocate_large(std::size_t frame_bytes);
     void release_large(void* memory) noexcept;
-    std::byte* new_slab(std::size_t bytes);
+    std::byte* new_slab(std::size_t bytes, std::size_t charged);
     void charge(std::size_t bytes);
 
     std::uint64_t live_frames_ = 0;

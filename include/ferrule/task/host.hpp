@@ -4,6 +4,7 @@
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/frame_pool.hpp>
 #include <ferrule/task/live_tasks.hpp>
+#include <ferrule/task/memory_account.hpp>
 #include <ferrule/version.hpp>
 
 #include <coroutine>
@@ -72,6 +73,8 @@ public:
 
     /// How many more awaits of this pass may complete inline. The host refills it at each dispatch.
     std::uint32_t inline_budget = 0;
+    /// What this host's work may take of the machine's memory altogether: its frames, and what others charge to it.
+    MemoryAccount memory_account;
     /// Frames of the tasks that are made while this host is current.
     FramePool frames;
     /// The environment of tasks that were given none.
