@@ -350,7 +350,7 @@ int Ring::call_enter(std::uint32_t to_submit, std::uint32_t min_complete, std::u
             passed_size = sizeof(argument);
         }
     }
-    ++state_.enter_count;
+    count(state_.enter_count);
     const int result =
         state_.kernel->io_uring_enter(state_.enter_descriptor, to_submit, min_complete, flags, passed, passed_size);
     if (result > 0) {
@@ -406,7 +406,7 @@ int Ring::enter(std::uint32_t min_complete, std::uint64_t timeout_ns) noexcept {
     }
     const std::uint32_t flags = queue_flags();
     if ((flags & abi::queue_overflow) != 0) [[unlikely]] {
-        ++state_.overflow_count;
+        count(state_.overflow_count);
     }
     if (min_complete == 0 && state_.tail == load_acquire(state_.kernel_head) && state_.waiting == 0 &&
         !work_may_wait(flags)) {
@@ -434,7 +434,7 @@ std::optional<abi::Completion> Ring::try_completion() noexcept {
         return std::nullopt;
     }
     if ((flags & abi::queue_overflow) != 0) {
-        ++state_.overflow_count;
+        count(state_.overflow_count);
     }
     call_enter(0, 0, abi::enter_get_events, 0);
     if (copy_completions({&completion, 1}) == 1) {
@@ -447,7 +447,7 @@ std::expected<abi::Completion, std::error_code> Ring::wait_completion() noexcept
     abi::Completion completion;
     while (copy_completions({&completion, 1}) == 0) {
         if (overflowed()) {
-            ++state_.overflow_count;
+            count(state_.overflow_count);
         }
         const int result = call_enter(0, 1, abi::enter_get_events, no_timeout);
         if (result < 0 && ready() == 0) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -48,7 +49,7 @@ Task<> end_elsewhere(Connection connection, Engine* engine) {
 }
 
 TEST(ConnectionHalves, a_handler_that_ends_on_another_reactor_closes_its_connection_at_home) {
-    Engine* engine_of_handlers = nullptr;
+    std::atomic<Engine*> engine_of_handlers = nullptr;
     EngineOptions options;
     options.reactors = 2;
     Engine engine([&](Connection connection) { return end_elsewhere(std::move(connection), engine_of_handlers); },

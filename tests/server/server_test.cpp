@@ -402,7 +402,8 @@ TEST(Server, RoundRobinGivesToEachInTurn) {
         reactors += clients.back().exchange("x");
     }
     EXPECT_EQ(reactors, "012012012");
-    EXPECT_EQ(server.counters().handed_over, 6u);
+    // The giver counts when it has given: the last one may be served by then.
+    EXPECT_TRUE(eventually([&] { return server.counters().handed_over == 6; }));
 }
 
 TEST(Server, LeastLoadedGivesToTheOneWithFewest) {

@@ -223,7 +223,7 @@ public:
     [[nodiscard]] std::uint32_t features() const noexcept { return state_.features; }
     [[nodiscard]] std::uint32_t setup_flags() const noexcept { return state_.setup_flags; }
     /// How often an `enter` found that completions had overflowed.
-    [[nodiscard]] std::uint64_t overflow_count() const noexcept { return state_.overflow_count; }
+    [[nodiscard]] std::uint64_t overflow_count() const noexcept { return counted(state_.overflow_count); }
     /// Completions that the kernel had to drop for lack of memory: lost. Wraps at 2^32.
     [[nodiscard]] std::uint32_t dropped_completions() const noexcept {
         return load_acquire(state_.kernel_completion_dropped);
@@ -231,7 +231,7 @@ public:
     /// Submission entries that the kernel refused to look at; stays 0 but for a broken index array.
     [[nodiscard]] std::uint32_t dropped_entries() const noexcept { return load_acquire(state_.kernel_dropped); }
     /// Calls of io_uring_enter so far.
-    [[nodiscard]] std::uint64_t enter_count() const noexcept { return state_.enter_count; }
+    [[nodiscard]] std::uint64_t enter_count() const noexcept { return counted(state_.enter_count); }
     /// Entries that the kernel has consumed so far.
     [[nodiscard]] std::uint64_t submitted_count() const noexcept { return state_.submitted_count; }
     /// Whether `enter` uses the thread's registration of the descriptor.
@@ -325,6 +325,15 @@ private:
 
     explicit Ring(State&& state) noexcept : state_(std::move(state)) {}
 
+    // Counters that a submitting and a reading thread of a ring without `single_issuer` may both touch: no locked
+    // operation, so that an increment may be lost between them, and nothing worse.
+    static void count(std::uint64_t& counter) noexcept {
+        const std::atomic_ref<std::uint64_t> shared(counter);
+        shared.store(shared.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+    static std::uint64_t counted(const std::uint64_t& counter) noexcept {
+        return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(counter)).load(std::memory_order_relaxed);
+    }
     static std::uint32_t load_acquire(std::uint32_t* word) noexcept {
         return std::atomic_ref<std::uint32_t>(*word).load(std::memory_order_acquire);
     }
