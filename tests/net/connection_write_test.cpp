@@ -103,18 +103,16 @@ TEST(ConnectionWrite, what_is_on_its_way_counts_against_the_limit) {
     engine.until_empty();
 }
 
-TEST(ConnectionWrite, the_memory_of_all_connections_is_bounded) {
+Task<> write_more_than_memory_allows(Connection connection, Notes* notes) {
+    notes->lines.push_back(connection.write(pattern(90'000)) ? "kept" : "refused");
+    notes->lines.push_back(connection.error() == std::errc::no_buffer_space ? "ENOBUFS" : "other");
+    notes->ended.raise();
+    co_return;
+}
+
+void expect_refused(const EngineOptions& options) {
     Notes notes;
-    EngineOptions options;
-    options.network.memory_limit = 100'000;
-    Engine engine{[&](Connection connection) -> Task<> {
-                      return [](Connection own, Notes* into) -> Task<> {
-                          into->lines.push_back(own.write(pattern(90'000)) ? "kept" : "refused");
-                          into->lines.push_back(own.error() == std::errc::no_buffer_space ? "ENOBUFS" : "other");
-                          into->ended.raise();
-                          co_return;
-                      }(std::move(connection), &notes);
-                  },
+    Engine engine{[&](Connection connection) { return write_more_than_memory_allows(std::move(connection), &notes); },
                   options};
     ClientSocket client = engine.connect();
     notes.ended.wait();
@@ -123,24 +121,16 @@ TEST(ConnectionWrite, the_memory_of_all_connections_is_bounded) {
     engine.until_empty();
 }
 
+TEST(ConnectionWrite, the_memory_of_all_connections_is_bounded) {
+    EngineOptions options;
+    options.network.memory_limit = 100'000;
+    expect_refused(options);
+}
+
 TEST(ConnectionWrite, law_7_what_is_written_counts_in_the_account_of_its_reactor) {
-    Notes notes;
     EngineOptions options;
     options.reactor.memory_limit = 100'000;
-    Engine engine{[&](Connection connection) -> Task<> {
-                      return [](Connection own, Notes* into) -> Task<> {
-                          into->lines.push_back(own.write(pattern(90'000)) ? "kept" : "refused");
-                          into->lines.push_back(own.error() == std::errc::no_buffer_space ? "ENOBUFS" : "other");
-                          into->ended.raise();
-                          co_return;
-                      }(std::move(connection), &notes);
-                  },
-                  options};
-    ClientSocket client = engine.connect();
-    notes.ended.wait();
-    EXPECT_EQ(notes.lines, (std::vector<std::string>{"refused", "ENOBUFS"}));
-    client.close();
-    engine.until_empty();
+    expect_refused(options);
 }
 
 // ---- waiting for a flush ----
