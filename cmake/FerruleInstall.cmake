@@ -5,7 +5,7 @@ include(CMakePackageConfigHelpers)
 # Before 1.0 a minor version may change the ABI, so it is part of the library's name.
 set_target_properties(ferrule PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
-install(TARGETS ferrule EXPORT ferruleTargets)
+install(TARGETS ferrule ferrule_sim EXPORT ferruleTargets)
 install(DIRECTORY include/ferrule DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 
 set(package_directory ${CMAKE_INSTALL_LIBDIR}/cmake/ferrule)

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+
+namespace ferrule::inline v0::sim {
+
+class File;
+
+/// Someone who wants to know when a file becomes ready. Intrusive; it leaves the list by itself when it is destroyed.
+class FileWaiter {
+public:
+    FileWaiter() = default;
+    FileWaiter(const FileWaiter&) = delete;
+    FileWaiter& operator=(const FileWaiter&) = delete;
+    virtual ~FileWaiter();
+
+    /// Called with the events (POLL*) that have come. May leave the list, not enter it again from here.
+    virtual void ready(std::uint32_t events) noexcept = 0;
+
+    [[nodiscard]] bool waiting() const noexcept { return file_ != nullptr; }
+    /// Leaves the list; nothing when it is in none.
+    void leave() noexcept;
+
+private:
+    friend File;
+    File* file_ = nullptr;
+    FileWaiter* next_ = nullptr;
+    FileWaiter* previous_ = nullptr;
+    std::uint32_t wanted_ = 0;
+};
+
+/// What a descriptor refers to: the only thing that the front end (rings) knows of the back end. Every function does
+/// what the system call does on a non-blocking descriptor, now: a value, or -errno; -EAGAIN when it would have to wait,
+/// and `readiness` tells for what. Nothing here blocks a fiber.
+class File : public std::enable_shared_from_this<File> {
+public:
+    virtual ~File();
+
+    /// The POLL* events that hold now.
+    [[nodiscard]] virtual std::uint32_t readiness() const noexcept = 0;
+    /// Whether waiting for readiness makes sense (sockets, event descriptors); else a would-be wait is done by a
+    /// worker.
+    [[nodiscard]] virtual bool pollable() const noexcept { return true; }
+
+    virtual std::int64_t read(std::span<std::byte> into) noexcept;
+    virtual std::int64_t write(std::span<const std::byte> from) noexcept;
+    /// `flags`: MSG_PEEK, MSG_WAITALL (as much as is there; the caller asks again), MSG_TRUNC.
+    virtual std::int64_t receive(std::span<std::byte> into, int flags) noexcept;
+    /// As much as there is room for. Raises no signal.
+    virtual std::int64_t send(std::span<const std::byte> from, int flags) noexcept;
+    /// Whether more can be received at once (IORING_CQE_F_SOCK_NONEMPTY).
+    [[nodiscard]] virtual bool nonempty() const noexcept { return false; }
+    /// The next connection.
+    virtual std::expected<std::shared_ptr<File>, int> accept(sockaddr* address, socklen_t* length) noexcept;
+    virtual int connect(const sockaddr* address, socklen_t length) noexcept;
+    virtual int bind(const sockaddr* address, socklen_t length) noexcept;
+    virtual int listen(int backlog) noexcept;
+    virtual int shutdown(int how) noexcept;
+    virtual int set_option(int level, int name, const void* value, socklen_t length) noexcept;
+    virtual int get_option(int level, int name, void* value, socklen_t* length) noexcept;
+    virtual int socket_name(sockaddr* address, socklen_t* length) noexcept;
+    virtual int peer_name(sockaddr* address, socklen_t* length) noexcept;
+    [[nodiscard]] virtual bool is_socket() const noexcept { return false; }
+    /// The last descriptor and the last operation have let go of it: FIN, RST, whatever its end means.
+    virtual void released() noexcept {}
+
+    /// `waiter.ready` is called once per change that brings one of `wanted` (POLL*; POLLERR and POLLHUP always).
+    /// It is not called for what holds already.
+    void wait(FileWaiter& waiter, std::uint32_t wanted) noexcept;
+    /// Tells those who wait for one of `events`, in the order in which they came.
+    void notify(std::uint32_t events) noexcept;
+
+private:
+    friend FileWaiter;
+    FileWaiter* first_ = nullptr;
+    FileWaiter* last_ = nullptr;
+};
+
+}  // namespace ferrule::inline v0::sim
