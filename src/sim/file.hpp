@@ -67,8 +67,18 @@ public:
     virtual int socket_name(sockaddr* address, socklen_t* length) noexcept;
     virtual int peer_name(sockaddr* address, socklen_t* length) noexcept;
     [[nodiscard]] virtual bool is_socket() const noexcept { return false; }
-    /// The last descriptor and the last operation have let go of it: FIN, RST, whatever its end means.
+    /// A byte stream (SOCK_STREAM): what is received may be cut anywhere, and MSG_WAITALL goes on until all is there.
+    [[nodiscard]] virtual bool is_stream() const noexcept { return false; }
+    /// The last descriptor, mapping and operation have let go of it: FIN, RST, whatever its end means. Once.
     virtual void released() noexcept {}
+
+    /// One more descriptor, mapping, registration or operation uses the file. Descriptors count by themselves; whoever
+    /// else holds it as a user, and not just to look at it, counts here.
+    void acquire() noexcept { ++users_; }
+    /// One fewer; `released` is called when it was the last.
+    void release() noexcept {
+        if (--users_ == 0) released();
+    }
 
     /// `waiter.ready` is called once per change that brings one of `wanted` (POLL*; POLLERR and POLLHUP always).
     /// It is not called for what holds already.
@@ -80,6 +90,7 @@ private:
     friend FileWaiter;
     FileWaiter* first_ = nullptr;
     FileWaiter* last_ = nullptr;
+    std::uint64_t users_ = 0;
 };
 
 }  // namespace ferrule::inline v0::sim
