@@ -412,9 +412,9 @@ int Ring::enter(std::uint32_t min_complete, std::uint64_t timeout_ns) noexcept {
         !work_may_wait(flags)) {
         return 0;
     }
-    // Without a wait, the kernel is asked for completions only where it says that there is work for some.
-    const bool gather = min_complete != 0 || work_may_wait(flags);
-    return submit_pending(min_complete, gather ? abi::enter_get_events : 0, timeout_ns);
+    // Completions are always asked for: what arrives while the kernel takes the entries comes with this call, and does
+    // not need another.
+    return submit_pending(min_complete, abi::enter_get_events, timeout_ns);
 }
 
 bool Ring::work_may_wait(std::uint32_t flags) const noexcept {
