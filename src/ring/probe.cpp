@@ -241,12 +241,13 @@ bool resize_works(Kernel& kernel) {
 }
 
 bool socket_command_works(Kernel& kernel, Ring& ring) {
-    const OwnedDescriptor socket(kernel, kernel.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    // An Internet socket: up to 6.18 the kernel refuses every command to a Unix socket, because that has no ioctl.
+    const OwnedDescriptor socket(kernel, kernel.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     int type = 0;
     const std::int32_t result = result_of(ring, [&](abi::SubmissionEntry& entry) {
         prepare::socket_get_option(entry, socket.number(), SOL_SOCKET, SO_TYPE, &type, sizeof(type));
     });
-    return result == sizeof(type) && type == SOCK_DGRAM;
+    return result == sizeof(type) && type == SOCK_STREAM;
 }
 
 void append_line(std::string& table, bool present, std::string_view name, std::string_view since,

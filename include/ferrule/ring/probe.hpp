@@ -54,7 +54,7 @@ struct FERRULE_EXPORT Capabilities {
     bool bundles = false;
     /// abi::accept_poll_first and abi::accept_dont_wait (6.10).
     bool accept_flags = false;
-    /// Socket options by uring_command (6.7).
+    /// Socket options by uring_command (6.7). On Unix sockets only later: most kernels up to 6.18 refuse that.
     bool socket_commands = false;
     /// abi::timeout_multishot (6.4).
     bool timeout_multishot = false;
