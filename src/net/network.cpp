@@ -23,6 +23,9 @@ ConnectionState& state_of(Timer& timer) noexcept {
 }
 
 constexpr std::size_t list_entries = 64;
+/// A connection that holds fewer slices is not asked for its account when another one comes: the one that is being
+/// answered and the next are every request's.
+constexpr std::uint32_t slices_not_asked_for = 4;
 
 std::unique_ptr<BufferRing> make_buffers(Reactor& reactor, const NetworkOptions& options) {
     BufferRing::Options ring_options;
@@ -49,7 +52,8 @@ Network::Network(Reactor& reactor, NetworkOptions options)
       buffers_(make_buffers(reactor, options)),
       slabs_(reactor.memory_account, options.memory_limit, options.memory_kept),
       first_slab_class_(static_cast<std::uint8_t>(
-          SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))) {
+          SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))),
+      pause_considered_from_(std::min(options.receive_lease_limit, slices_not_asked_for)) {
     receive_kind_ = reactor.add_completion_route(this, &Network::on_receive);
     send_kind_ = reactor.add_completion_route(this, &Network::on_send);
     close_kind_ = reactor.add_completion_route(this, &Network::on_close);
@@ -229,11 +233,54 @@ void Network::serve(int descriptor, std::uint16_t listener) noexcept {
     ++live_served_;
     reactor_->inline_budget = reactor_->options().inline_budget;
     try {
-        ferrule::spawn(*reactor_, listeners_[listener]->handler()(Connection{state}));
+        begin_handler(*state);
     } catch (...) {
         // The handler could not begin; its connection went with its arguments.
         reactor_->fault(std::current_exception());
     }
+}
+
+void Network::begin_handler(ConnectionState& state) {
+    const std::uint64_t before = reactor_->frames.live_bytes();
+    const auto made_since = [this, before]() noexcept -> std::uint64_t {
+        const std::uint64_t now = reactor_->frames.live_bytes();
+        return now > before ? now - before : 0;
+    };
+    Task<> handler = listeners_[state.listener]->handler()(Connection{&state});
+    const std::uint64_t frame = made_since();
+    if (!has_room(state, frame)) throw std::bad_alloc();
+    state.overhead_bytes += static_cast<std::uint32_t>(frame);
+    const std::uint32_t generation = state.generation;
+    ferrule::spawn(*reactor_, std::move(handler));
+    // What it has begun to await by now usually lasts as long as it does.
+    if (const std::uint64_t alive = made_since();
+        alive > frame && state.generation == generation && state.handles != 0) {
+        state.overhead_bytes += static_cast<std::uint32_t>(alive - frame);
+    }
+}
+
+// ---- accounts ----
+
+namespace {
+std::uint64_t block_of(const WriteSlab* slab) noexcept {
+    return slab != nullptr ? SlabPool::block_bytes(slab->size_class) : 0;
+}
+}  // namespace
+
+std::uint64_t detail::memory_of_connection(const ConnectionState& state) noexcept {
+    return std::uint64_t{state.received_bytes} + state.overhead_bytes + block_of(state.staged) +
+           block_of(state.sending);
+}
+
+std::uint64_t Network::room_left(const ConnectionState& state) const noexcept {
+    const std::uint64_t used = detail::memory_of_connection(state);
+    return used < options_.connection_memory_limit ? options_.connection_memory_limit - used : 0;
+}
+
+bool Network::has_room(const ConnectionState& state, std::uint64_t bytes) const noexcept {
+    // The first slab has its place always, so that it can be taken without a look at the account.
+    if (state.staged == nullptr && state.sending == nullptr) bytes += SlabPool::block_bytes(first_slab_class_);
+    return bytes <= room_left(state);
 }
 
 void Network::serve_waiting() noexcept {

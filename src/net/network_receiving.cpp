@@ -54,6 +54,8 @@ inline void Network::free_node(LeaseNode& node) noexcept {
 }
 
 LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexcept {
+    const std::uint64_t block_bytes = SlabPool::block_bytes(SlabPool::class_of(bytes));
+    if (!has_room(state, block_bytes)) return nullptr;
     LeaseNode* node = take_node();
     if (node == nullptr) return nullptr;
     auto* block = static_cast<std::byte*>(slabs_.take(bytes));
@@ -72,8 +74,16 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
     node->connection = &state;
     ++state.held;
     state.received_bytes += bytes;
+    state.overhead_bytes += static_cast<std::uint32_t>(block_bytes - bytes);
     ++heap_leases_;
     return node;
+}
+
+[[gnu::noinline]] void Network::give_back_block(LeaseNode& node) noexcept {
+    const std::uint32_t size_class = SlabPool::class_of(node.block_bytes);
+    slabs_.give_back_class(node.block, size_class);
+    node.connection->overhead_bytes -= static_cast<std::uint32_t>(SlabPool::block_bytes(size_class) - node.block_bytes);
+    --heap_leases_;
 }
 
 void Network::give_back(LeaseNode& node) noexcept {
@@ -81,8 +91,7 @@ void Network::give_back(LeaseNode& node) noexcept {
     if (node.owner == LeaseOwner::ring) [[likely]] {
         buffers_->give_back(node.buffer);
     } else {
-        slabs_.give_back(node.block, node.block_bytes);
-        --heap_leases_;
+        give_back_block(node);
     }
     state.received_bytes -= node.charged;
     --state.held;
@@ -213,14 +222,45 @@ void Network::cancel_receive(ConnectionState& state) noexcept {
     reactor_->cancel_request(tag_of(receive_kind_, state));
 }
 
+void Network::pause_receive(ConnectionState& state) noexcept {
+    if (!state.receive_armed || state.receive_cancelled) return;
+    counters_.pauses.add();
+    cancel_receive(state);
+}
+
+void Network::consider_pause(ConnectionState& state) noexcept {
+    if (state.held >= options_.receive_lease_limit || crowded(state)) pause_receive(state);
+}
+
+bool Network::sends(const ConnectionState& state) noexcept {
+    return state.sending != nullptr || (state.staged != nullptr && state.staged->flushed);
+}
+
+void Network::arm_for_reader(ConnectionState& state) noexcept {
+    if (crowded(state)) [[unlikely]] {
+        if (sends(state)) {
+            // Room comes back when that is over, and the list is looked through in each pass.
+            wait_in_starved(state);
+        } else {
+            end_read(state, EndReason::limit, ENOBUFS);
+        }
+    } else if (state.held < options_.receive_lease_limit) [[likely]] {
+        arm_receive(state);
+    } else if (!arm_private_receive(state)) {
+        end_read(state, EndReason::limit, ENOBUFS);
+    }
+}
+
 void Network::park_reader(ConnectionState& state) noexcept {
     state.parked_at = ticks_now();
     if (state.held != 0) [[unlikely]] {
-        if (state.received_bytes >= options_.receive_limit) {
+        const bool no_room = crowded(state);
+        if (state.received_bytes >= options_.receive_limit || (no_room && !sends(state))) {
             // This read has not suspended yet: it ends in the ready list.
             end_read(state, EndReason::limit, ENOBUFS);
             return;
         }
+        if (no_room) pause_receive(state);
         if (state.carry != nullptr && options_.read_timeout.count() > 0) {
             const std::uint64_t due = due_of(state.message_since, options_.read_timeout);
             if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)
@@ -231,11 +271,7 @@ void Network::park_reader(ConnectionState& state) noexcept {
         drain_parked_.push_back(&state);
     if (state.receive_armed) [[likely]]
         return;
-    if (state.held < options_.receive_lease_limit) [[likely]] {
-        arm_receive(state);
-    } else if (!arm_private_receive(state)) {
-        end_read(state, EndReason::limit, ENOBUFS);
-    }
+    arm_for_reader(state);
 }
 
 void Network::wake_reader(ConnectionState& state) noexcept {
@@ -275,9 +311,8 @@ void Network::on_receive(void* owner, const abi::Completion& completion) noexcep
             self.append(state, *node);
             if (state.reader) [[likely]] {
                 self.wake_reader(state);
-            } else if (state.held >= self.options_.receive_lease_limit && !state.receive_cancelled) {
-                self.counters_.pauses.add();
-                self.cancel_receive(state);
+            } else if (state.held >= self.pause_considered_from_) [[unlikely]] {
+                self.consider_pause(state);
             }
             return;
         }
@@ -345,9 +380,8 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
     append(state, *node);
     if (state.reader) {
         wake_reader(state);
-    } else if (state.held >= options_.receive_lease_limit && state.receive_armed && !state.receive_cancelled) {
-        counters_.pauses.add();
-        cancel_receive(state);
+    } else {
+        consider_pause(state);
     }
 }
 
@@ -359,22 +393,13 @@ void Network::receive_ended(ConnectionState& state, int result) noexcept {
             break;
         case -ENOBUFS:
             counters_.starvations.add();
-            if (!state.starved) {
-                state.starved = true;
-                starved_.push_back(&state);
-            }
+            wait_in_starved(state);
             break;
         case -ECANCELED:
         case -EINTR:
         case -EAGAIN:
             // Whoever waits still waits: the receive is armed again. A paused or closing connection is not read from.
-            if (state.handles != 0 && state.reader && !state.reader_queued) {
-                if (state.held < options_.receive_lease_limit) {
-                    arm_receive(state);
-                } else if (!arm_private_receive(state)) {
-                    end_read(state, EndReason::limit, ENOBUFS);
-                }
-            }
+            if (state.handles != 0 && state.reader && !state.reader_queued) arm_for_reader(state);
             break;
         case -ECONNRESET:
         case -EPIPE:
@@ -393,6 +418,12 @@ void Network::receive_ended(ConnectionState& state, int result) noexcept {
     if (state.handles == 0 && state.stage != CloseStage::closed) progress_close(state);
 }
 
+void Network::wait_in_starved(ConnectionState& state) noexcept {
+    if (state.starved) return;
+    state.starved = true;
+    starved_.push_back(&state);
+}
+
 void Network::serve_starved() noexcept {
     std::uint32_t available = buffers_->count() - buffers_->held();
     std::size_t kept = 0;
@@ -403,6 +434,13 @@ void Network::serve_starved() noexcept {
                            ((state.reader && !state.reader_queued) || state.stage == CloseStage::lingering);
         if (!wants) {
             state.starved = false;
+        } else if (state.stage == CloseStage::open && crowded(state)) {
+            if (sends(state)) {
+                starved_[kept++] = &state;  // the write timeout bounds the wait
+            } else {
+                state.starved = false;
+                end_read(state, EndReason::limit, ENOBUFS);
+            }
         } else if (available > 0) {
             --available;
             state.starved = false;

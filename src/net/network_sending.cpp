@@ -24,10 +24,6 @@ constexpr int send_at_once = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT;
 constexpr int send_when_possible = MSG_NOSIGNAL;
 }  // namespace
 
-WriteSlab* Network::take_slab(std::uint32_t bytes) noexcept {
-    return take_slab_class(SlabPool::class_of(bytes + static_cast<std::uint32_t>(sizeof(WriteSlab))));
-}
-
 std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
     if (state.write_failed || state.fin_wanted) return nullptr;
     WriteSlab* slab = state.staged;
@@ -42,7 +38,14 @@ std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
     if (slab != nullptr) capacity = std::max<std::uint64_t>(capacity, std::uint64_t{slab->capacity} * 2);
     capacity =
         std::min<std::uint64_t>(capacity, std::max<std::uint64_t>(options_.write_limit, options_.write_slab_size));
-    WriteSlab* larger = take_slab(static_cast<std::uint32_t>(capacity));
+    const auto class_for = [](std::uint64_t data) {
+        return static_cast<std::uint8_t>(SlabPool::class_of(static_cast<std::uint32_t>(data + sizeof(WriteSlab))));
+    };
+    const std::uint64_t left = room_left(state);
+    std::uint8_t size_class = class_for(capacity);
+    // Near the bound it does without the room to grow into.
+    if (SlabPool::block_bytes(size_class) > left) size_class = class_for(size + bytes);
+    WriteSlab* larger = SlabPool::block_bytes(size_class) <= left ? take_slab_class(size_class) : nullptr;
     if (larger == nullptr) {
         fail_write(state, ENOBUFS);
         return nullptr;

@@ -106,6 +106,15 @@ void check_network(const Checker& check, const NetworkOptions& options) {
         check.refuse("write_slab_size", std::to_string(options.write_slab_size) + " is more than write_limit, " +
                                             std::to_string(options.write_limit));
     }
+    // The block of a first slab always has its place in the account of a connection, and something must come in.
+    if (const std::uint64_t least =
+            SlabPool::block_bytes(SlabPool::class_of(options.write_slab_size + sizeof(WriteSlab))) +
+            options.receive_buffer_size;
+        options.connection_memory_limit < least) {
+        check.refuse("connection_memory_limit", std::to_string(options.connection_memory_limit) +
+                                                    " has no room for one block of written bytes " +
+                                                    "and one received buffer, " + std::to_string(least));
+    }
     if (options.memory_limit < megabyte)
         check.refuse("memory_limit", std::to_string(options.memory_limit) + " is less than 1048576, one MiB");
     check.at_least_one("connection_limit", options.connection_limit);

@@ -94,6 +94,10 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
          [](auto& options) { options.network.write_slab_size = options.network.write_limit + 1; }},
         {"network.write_limit", [](auto& options) { options.network.write_limit = 0; }},
         {"network.write_limit", [](auto& options) { options.network.write_limit = (1u << 30) + 1; }},
+        {"network.connection_memory_limit",
+         [](auto& options) { options.network.connection_memory_limit = 1024 + 2048 - 1; }},
+        {"network.connection_memory_limit",
+         [](auto& options) { options.network.write_slab_size = options.network.write_limit = 1u << 30; }},
         {"network.memory_limit", [](auto& options) { options.network.memory_limit = (1u << 20) - 1; }},
         {"network.connection_limit", [](auto& options) { options.network.connection_limit = 0; }},
         {"network.idle_timeout", [](auto& options) { options.network.idle_timeout = -1ms; }},
@@ -125,6 +129,7 @@ TEST(ServerOptions, LimitsThemselvesAreValid) {
                   options.reactor.spin = 1s;
                   options.network.receive_buffer_count = 32768;
                   options.network.write_slab_size = options.network.write_limit = 1u << 30;
+                  options.network.connection_memory_limit = (2ull << 30) + 2048;
                   options.network.memory_limit = 1u << 20;
                   options.network.connection_limit = 1;
                   options.network.idle_timeout = 0ms;

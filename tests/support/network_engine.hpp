@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -256,6 +257,22 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable condition_;
     unsigned count_ = 0;
+};
+
+/// An event that one coroutine awaits: opened on the reactor's thread.
+class Gate {
+public:
+    void open() {
+        open_ = true;
+        if (waiter_) std::exchange(waiter_, nullptr).resume();
+    }
+    bool await_ready() const noexcept { return open_; }
+    void await_suspend(std::coroutine_handle<> waiter) noexcept { waiter_ = waiter; }
+    void await_resume() const noexcept {}
+
+private:
+    std::coroutine_handle<> waiter_;
+    bool open_ = false;
 };
 
 }  // namespace ferrule_test

@@ -112,6 +112,9 @@ private:
 };
 static_assert(sizeof(FlushAwaiter) == sizeof(void*));
 
+/// What counts in a connection's account.
+FERRULE_EXPORT std::uint64_t memory_of_connection(const ConnectionState& state) noexcept;
+
 /// What the whole connection and its halves have in common: a slot, and the generation that it had. Move-only.
 class FERRULE_EXPORT ConnectionHandle {
 public:
@@ -139,6 +142,10 @@ public:
     [[nodiscard]] std::uint16_t listener() const { return state().listener; }
     /// A number that no other connection of this reactor has at the same time.
     [[nodiscard]] std::uint32_t id() const { return state().index; }
+
+    /// Bytes that count in this connection's account now: what was received and neither consumed nor given back, what
+    /// was written and not sent, in blocks, and its handler's frames. See NetworkOptions::connection_memory_limit.
+    [[nodiscard]] std::uint64_t memory_bytes() const { return memory_of_connection(state()); }
 
     /// Ends the connection at once, with a reset: what was written and not sent is lost, and the peer sees an error.
     /// Pending reads and flushes of the other half end with it. The handle is empty afterwards.
@@ -248,8 +255,9 @@ public:
     [[nodiscard]] detail::ReadAwaiter read() { return detail::read_connection(state()); }
 
     /// Copies bytes behind what was written before; they leave with the next flush, or when the connection is closed.
-    /// False, and nothing is kept, when writing has failed before, was shut down, or NetworkOptions::write_limit would
-    /// be passed: that last one is an error like any other (ENOBUFS), because the stream has a gap from here on.
+    /// False, and nothing is kept, when writing has failed before, was shut down, or NetworkOptions::write_limit or
+    /// another bound on memory would be passed: that last one is an error like any other (ENOBUFS), because the stream
+    /// has a gap from here on.
     bool write(std::span<const std::byte> bytes) {
         return detail::write_connection(state(), bytes.data(), bytes.size());
     }

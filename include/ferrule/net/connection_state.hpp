@@ -58,34 +58,35 @@ struct ConnectionState {
     std::uint32_t generation = 1;
     std::uint32_t held = 0;            // slices that are queued, carried or leased
     std::uint32_t received_bytes = 0;  // of queued, carried and leased slices
+    std::uint32_t overhead_bytes = 0;  // of the handler's frames; of heap blocks beyond what they were taken for
     std::uint32_t parked_at = 0;       // when the reader began to wait, in ticks
     std::uint32_t message_since = 0;   // when the carried message began, in ticks
     std::uint16_t error = 0;           // the errno that ended reading or writing
     std::uint16_t listener = 0;
 
-    std::uint8_t operations = 0;  // completions that are still to come
     std::uint8_t handles = 0;
-    EndReason end_reason = EndReason::none;
     CloseStage stage = CloseStage::open;
 
     // Asked for each message: bytes.
     bool receive_armed = false;  // a receive is in the kernel
-    bool wants_input = true;     // a handle that reads is left; what comes without one is dropped
-    bool read_ended = false;     // reads have ended, whyever
     bool write_failed = false;
     bool reader_queued = false;      // the reader is in the ready list
     bool flusher_queued = false;     // the flusher is in the ready list
     bool flusher_on_staged = false;  // the flusher waits for what is staged, not for what is being sent
     bool in_send_list = false;
     bool send_silent = false;  // the send says nothing when it succeeds
-    bool send_slow = false;    // the kernel waits for room to send
 
     // Asked for now and then: bits.
+    EndReason end_reason : 4 = EndReason::none;
+    std::uint8_t operations : 4 = 0;     // completions that are still to come
+    bool wants_input : 1 = true;         // a handle that reads is left; what comes without one is dropped
+    bool read_ended : 1 = false;         // reads have ended, whyever
+    bool send_slow : 1 = false;          // the kernel waits for room to send
     bool receive_cancelled : 1 = false;  // a cancel of the receive is on its way
     bool receive_again : 1 = false;      // it has received before: the next receive is multishot
     bool stays : 1 = false;              // a multishot receive has been armed
     bool input_ended : 1 = false;        // the kernel has reported the peer's FIN or an error
-    bool starved : 1 = false;            // in the list of those that wait for buffers
+    bool starved : 1 = false;            // in the list of those that wait for buffers, or for room in their account
     bool unread_input : 1 = false;       // more input is known to wait in the socket
     bool private_receive : 1 = false;    // the armed receive is into a private block
     bool fin_wanted : 1 = false;         // shut the sending side down when all is out

@@ -46,6 +46,10 @@ struct NetworkOptions {
         1u << 20;  ///< received bytes that a connection may hold, carry included; then a read ends with `limit`
     std::uint32_t write_slab_size = 960;    ///< first block for written bytes; it doubles as needed
     std::uint32_t write_limit = 16u << 20;  ///< written bytes that may wait; then `write` refuses
+    /// Bytes of one connection in one account: received slices, carried, privately received and written data in
+    /// blocks, and its handler's frames (Connection::memory_bytes). At the bound `write` refuses, and a read ends with
+    /// `limit`, or, while bytes are being sent, waits until that is over.
+    std::uint64_t connection_memory_limit = 64ull << 20;
     std::uint64_t memory_limit =
         1ull << 30;  ///< bytes of written, carried and privately received data of all connections
     std::uint64_t memory_kept = 4ull << 20;     ///< bytes kept for reuse
@@ -198,13 +202,27 @@ private:
         return Tag{kind, state.generation, state.index}.encode();
     }
     ConnectionState* adopt_state(int descriptor, std::uint16_t listener) noexcept;
+    void begin_handler(ConnectionState& state);
     void serve(int descriptor, std::uint16_t listener) noexcept;
     void serve_waiting() noexcept;
+
+    // The account of a connection.
+    [[nodiscard]] std::uint64_t room_left(const ConnectionState& state) const noexcept;
+    [[nodiscard]] bool has_room(const ConnectionState& state, std::uint64_t bytes) const noexcept;
+    [[nodiscard]] bool crowded(const ConnectionState& state) const noexcept {
+        return state.held != 0 && !has_room(state, 1);
+    }
 
     // Receiving.
     static void on_receive(void* owner, const abi::Completion& completion) noexcept;
     void receive_ended(ConnectionState& state, int result) noexcept;
     void arm_receive(ConnectionState& state) noexcept;
+    void arm_for_reader(ConnectionState& state) noexcept;
+    void pause_receive(ConnectionState& state) noexcept;
+    void consider_pause(ConnectionState& state) noexcept;
+    void give_back_block(LeaseNode& node) noexcept;
+    void wait_in_starved(ConnectionState& state) noexcept;
+    [[nodiscard]] static bool sends(const ConnectionState& state) noexcept;
     bool arm_private_receive(ConnectionState& state) noexcept;
     void cancel_receive(ConnectionState& state) noexcept;
     void end_read(ConnectionState& state, EndReason reason, int error) noexcept;
@@ -224,7 +242,6 @@ private:
 
     // Sending.
     static void on_send(void* owner, const abi::Completion& completion) noexcept;
-    WriteSlab* take_slab(std::uint32_t bytes) noexcept;
     WriteSlab* take_slab_class(std::uint8_t size_class) noexcept {
         void* memory = slabs_.take_class(size_class);
         if (memory == nullptr) [[unlikely]]
@@ -280,6 +297,7 @@ private:
     std::unique_ptr<BufferRing> buffers_;
     SlabPool slabs_;
     std::uint8_t first_slab_class_;
+    std::uint32_t pause_considered_from_;  // slices that a connection holds
     std::vector<ConnectionState*> send_list_;
     std::vector<ConnectionState*> building_;
     std::vector<ConnectionState*> unconfirmed_;
