@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace ferrule::inline v0 {
 
@@ -32,30 +33,71 @@ std::string memory_advice(Kernel& kernel, std::uint64_t bytes_needed) {
     return text;
 }
 
+enum class SeccompFilter { absent, active, unknown };
+
+SeccompFilter seccomp_filter(Kernel& kernel) {
+    constexpr std::string_view field = "\nSeccomp:\t";
+    constexpr char filtering = '2';
+    // The field is in the middle of about 1.5 KiB.
+    std::array<char, 4096> text{};
+    const ssize_t length = kernel.read_file("/proc/self/status", text.data(), text.size());
+    const std::string_view status(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+    const std::size_t found = status.find(field);
+    if (found == status.npos || found + field.size() == status.size()) {
+        return SeccompFilter::unknown;
+    }
+    return status[found + field.size()] == filtering ? SeccompFilter::active : SeccompFilter::absent;
+}
+
+constexpr const char* seccomp_remedy =
+    "Allow io_uring_setup, io_uring_enter and io_uring_register in the container's profile (docker run --security-opt "
+    "seccomp=PROFILE.json; docs/kernels.md of Ferrule says more), or try it out with --security-opt seccomp=unconfined";
+
 std::string permission_advice(Kernel& kernel) {
     std::array<char, 16> value{};
     const ssize_t length = kernel.read_file("/proc/sys/kernel/io_uring_disabled", value.data(), value.size() - 1);
+    const SeccompFilter filter = seccomp_filter(kernel);
+    if (length > 0 && value[0] != '0') {
+        std::string text =
+            value[0] == '1'
+                ? "; the sysctl kernel.io_uring_disabled is 1: only processes with CAP_SYS_ADMIN or in the group of "
+                  "kernel.io_uring_group may use io_uring. Join that group, or run: sudo sysctl "
+                  "kernel.io_uring_disabled=0"
+                : "; the sysctl kernel.io_uring_disabled is 2: nobody may use io_uring. Run: sudo sysctl "
+                  "kernel.io_uring_disabled=0";
+        return text + (filter == SeccompFilter::absent ? "" : " (a seccomp filter can forbid it as well)");
+    }
+    std::string text = length > 0 ? "; the sysctl kernel.io_uring_disabled is 0, so " : "; ";
+    switch (filter) {
+        case SeccompFilter::active:
+            text +=
+                "the seccomp filter of this process forbids io_uring, as the default profiles of Docker and "
+                "containerd do. ";
+            return text + seccomp_remedy;
+        case SeccompFilter::absent:
+            return text +
+                   "a security module (SELinux, AppArmor) or a sandbox forbids io_uring; there is no seccomp "
+                   "filter. Its log names the rule";
+        case SeccompFilter::unknown:
+            break;
+    }
+    text += "a seccomp filter or a security module forbids io_uring";
     if (length <= 0) {
-        return "; a seccomp filter forbids io_uring (containers: Docker's default profile does; allow io_uring_setup, "
-               "io_uring_enter "
-               "and io_uring_register, or run with --security-opt seccomp=unconfined), or the sysctl "
-               "kernel.io_uring_disabled "
-               "does, which cannot be read here";
+        text += ", or the sysctl kernel.io_uring_disabled does, which cannot be read here";
     }
-    if (value[0] == '1') {
-        return "; the sysctl kernel.io_uring_disabled is 1: only processes with CAP_SYS_ADMIN or in the group of "
-               "kernel.io_uring_group "
-               "may use io_uring. Set it to 0, or join that group (a seccomp filter can forbid it as well)";
+    return text + ". In a container: the default profiles of Docker and containerd do. " + seccomp_remedy;
+}
+
+std::string absence_advice(Kernel& kernel) {
+    std::string text = "; ";
+    if (seccomp_filter(kernel) != SeccompFilter::absent) {
+        text += "a seccomp filter hides io_uring, as older container runtimes do with calls that they do not know. ";
+        text += seccomp_remedy;
+        text += ". Or this kernel was built without io_uring";
+    } else {
+        text += "this kernel was built without io_uring, or a sandbox (gVisor) does not have it";
     }
-    if (value[0] != '0') {
-        return "; the sysctl kernel.io_uring_disabled is 2: nobody may use io_uring. Set it to 0 (a seccomp filter can "
-               "forbid it as "
-               "well)";
-    }
-    return "; the sysctl kernel.io_uring_disabled is 0, so a seccomp filter or a security module forbids io_uring "
-           "(containers: Docker's "
-           "default profile does; allow io_uring_setup, io_uring_enter and io_uring_register, or run with "
-           "--security-opt seccomp=unconfined)";
+    return text + ". Linux 6.1 or newer is needed";
 }
 
 std::string reason(int error_number) {
@@ -79,8 +121,7 @@ SetupError explain_setup_failure(Kernel& kernel, int error_number, std::uint32_t
             message += permission_advice(kernel);
             break;
         case ENOSYS:
-            message +=
-                "; this kernel was built without io_uring, or a seccomp filter hides it. Linux 6.1 or newer is needed";
+            message += absence_advice(kernel);
             break;
         case EINVAL:
             message +=

@@ -22,6 +22,7 @@ using ferrule_test::ForwardingKernel;
 using ferrule_test::make_ring;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 /// Knows no setup flag of this set, as an older kernel.
 class OlderKernel final : public ForwardingKernel {
@@ -52,24 +53,31 @@ private:
     std::uint32_t entries_max_;
 };
 
-/// Answers what a sysctl says.
-class SysctlKernel final : public ForwardingKernel {
+/// Answers what the files say that tell who forbids io_uring; an empty text is a file that is not there.
+class ForbiddingKernel final : public ForwardingKernel {
 public:
-    explicit SysctlKernel(std::string_view value) : value_(value) {}
+    ForbiddingKernel(std::string_view sysctl, std::string_view status) : sysctl_(sysctl), status_(status) {}
 
     ssize_t read_file(const char* path, void* data, std::size_t length) noexcept override {
-        EXPECT_STREQ(path, "/proc/sys/kernel/io_uring_disabled");
-        if (value_.empty()) {
+        const bool is_sysctl = std::string_view(path) == "/proc/sys/kernel/io_uring_disabled";
+        EXPECT_TRUE(is_sysctl || std::string_view(path) == "/proc/self/status") << path;
+        const std::string_view text = is_sysctl ? sysctl_ : status_;
+        if (text.empty()) {
             return -ENOENT;
         }
-        const std::size_t count = std::min(length, value_.size());
-        std::memcpy(data, value_.data(), count);
+        const std::size_t count = std::min(length, text.size());
+        std::memcpy(data, text.data(), count);
         return static_cast<ssize_t>(count);
     }
 
 private:
-    std::string_view value_;
+    std::string_view sysctl_;
+    std::string_view status_;
 };
+
+constexpr std::string_view no_file;
+constexpr std::string_view no_filter = "Name:\tserver\nSeccomp:\t0\nSeccomp_filters:\t0\n";
+constexpr std::string_view filter = "Name:\tserver\nSeccomp:\t2\nSeccomp_filters:\t1\n";
 
 Ring::Options sized(std::uint32_t entries) {
     Ring::Options options;
@@ -118,34 +126,56 @@ TEST(RingSetup, NoMemoryWithoutALimitBlamesTheSystem) {
     EXPECT_THAT(ring.error().message, HasSubstr("not limited"));
 }
 
-struct Permission {
+std::string failure_with(Kernel& kernel, std::errc code) {
+    const auto ring = Ring::create(kernel, sized(8));
+    if (ring) return "a ring";
+    EXPECT_EQ(ring.error().code, code);
+    return ring.error().message;
+}
+
+struct Forbidden {
     std::string_view sysctl;
-    std::string_view said;
+    std::string_view status;
+    std::vector<std::string> said;
+    std::string not_said;
 };
 
-TEST(RingSetup, MissingPermissionNamesSysctlAndSeccomp) {
-    const std::vector<Permission> permissions = {{"0\n", "kernel.io_uring_disabled is 0, so a seccomp filter"},
-                                                 {"1\n", "kernel.io_uring_disabled is 1"},
-                                                 {"2\n", "kernel.io_uring_disabled is 2"},
-                                                 {"", "cannot be read"}};
-    for (const auto& [sysctl, said] : permissions) {
-        SysctlKernel kernel(sysctl);
+TEST(RingSetup, MissingPermissionNamesWhoForbidsItAndTheRemedy) {
+    const std::vector<Forbidden> cases = {
+        {"1\n",
+         no_filter,
+         {"io_uring_disabled is 1", "io_uring_group", "sysctl kernel.io_uring_disabled=0"},
+         "seccomp"},
+        {"2\n", no_filter, {"io_uring_disabled is 2", "nobody", "sysctl kernel.io_uring_disabled=0"}, "seccomp"},
+        {"2\n", filter, {"io_uring_disabled is 2", "a seccomp filter can forbid it as well"}, "SELinux"},
+        {"0\n", filter, {"the seccomp filter of this process", "io_uring_register", "seccomp=unconfined"}, "SELinux"},
+        {"0\n", no_filter, {"a security module", "there is no seccomp filter"}, "Docker"},
+        {no_file, filter, {"the seccomp filter of this process", "io_uring_register"}, "sysctl"},
+        {no_file, no_file, {"a seccomp filter or a security module", "kernel.io_uring_disabled", "cannot be read"}, ""},
+        {"0\n", "Seccomp", {"a seccomp filter or a security module"}, "cannot be read"}};
+    for (const auto& [sysctl, status, said, not_said] : cases) {
+        ForbiddingKernel kernel(sysctl, status);
         kernel.fail(Call::setup, EPERM, ForwardingKernel::forever);
-        const auto ring = Ring::create(kernel, sized(8));
-        ASSERT_FALSE(ring.has_value());
-        EXPECT_EQ(ring.error().code, std::errc::operation_not_permitted);
-        EXPECT_THAT(ring.error().message,
-                    AllOf(HasSubstr(std::string(said)), HasSubstr("seccomp"), HasSubstr("io_uring_disabled")));
+        const std::string message = failure_with(kernel, std::errc::operation_not_permitted);
+        for (const std::string& words : said) EXPECT_THAT(message, HasSubstr(words));
+        if (!not_said.empty()) {
+            EXPECT_THAT(message, Not(HasSubstr(not_said)));
+        }
     }
 }
 
 TEST(RingSetup, MissingSystemCallIsExplained) {
-    ForwardingKernel kernel;
-    kernel.fail(Call::setup, ENOSYS, ForwardingKernel::forever);
-    const auto ring = Ring::create(kernel, sized(8));
-    ASSERT_FALSE(ring.has_value());
-    EXPECT_EQ(ring.error().code, std::errc::function_not_supported);
-    EXPECT_THAT(ring.error().message, AllOf(HasSubstr("without io_uring"), HasSubstr("6.1")));
+    ForbiddingKernel without(no_file, no_filter);
+    without.fail(Call::setup, ENOSYS, ForwardingKernel::forever);
+    EXPECT_THAT(failure_with(without, std::errc::function_not_supported),
+                AllOf(HasSubstr("without io_uring"), HasSubstr("6.1"), Not(HasSubstr("seccomp"))));
+    for (const std::string_view status : {filter, no_file}) {
+        ForbiddingKernel hidden(no_file, status);
+        hidden.fail(Call::setup, ENOSYS, ForwardingKernel::forever);
+        EXPECT_THAT(failure_with(hidden, std::errc::function_not_supported),
+                    AllOf(HasSubstr("a seccomp filter hides io_uring"), HasSubstr("Allow io_uring_setup"),
+                          HasSubstr("without io_uring")));
+    }
 }
 
 TEST(RingSetup, MissingDescriptorsAreExplained) {
