@@ -29,11 +29,15 @@ public:
     [[nodiscard]] virtual Fiber* current_fiber() const noexcept = 0;
     /// Blocks the running fiber until `wake` names it, or the time has come (never: ~0). True when it was woken. A wake
     /// that came since the fiber last ran is not lost: it returns at once.
-    virtual bool block(std::uint64_t until_ns) = 0;
+    /// `what` is a literal, and says in the report of a deadlock what it waits for; `object` (a descriptor, say) goes
+    /// with it unless it is -1.
+    virtual bool block(std::uint64_t until_ns, const char* what = "something", std::int64_t object = -1) = 0;
     /// Makes a blocked fiber runnable.
     virtual void wake(Fiber& fiber) noexcept = 0;
     /// A point at which another fiber may run: the scheduler decides by chance.
     virtual void may_yield() = 0;
+    /// What the caller does takes so long.
+    virtual void spend(std::uint64_t duration_ns) noexcept = 0;
 
     /// Everything but faults draws from here, in program order.
     [[nodiscard]] virtual Random& random() noexcept = 0;

@@ -15,7 +15,7 @@ public:
     std::uint64_t next() noexcept { return mix(state_ += 0x9e37'79b9'7f4a'7c15); }
     /// Below `limit`, which is not 0.
     std::uint64_t below(std::uint64_t limit) noexcept {
-        return static_cast<std::uint64_t>((static_cast<unsigned __int128>(next()) * limit) >> 64);
+        return static_cast<std::uint64_t>((static_cast<Wide>(next()) * limit) >> 64);
     }
     /// From `first` to `last`, both included.
     std::uint64_t between(std::uint64_t first, std::uint64_t last) noexcept { return first + below(last - first + 1); }
@@ -30,6 +30,8 @@ public:
     }
 
 private:
+    __extension__ using Wide = unsigned __int128;
+
     std::uint64_t state_;
 };
 
