@@ -142,6 +142,17 @@ class Ferrule(unittest.TestCase):
         self.assertIn("clang-format-14", install[0])
         self.assertNotIn("valgrind", install[0])
 
+    def test_a_package_with_two_uses_is_installed_once(self):
+        self.bare_machine()
+        self.stand_in("id", "echo 0")
+        self.stand_in("uname", "echo x86_64")
+        self.stand_in("apt-get", "")
+        self.stand_in("apt-cache", "echo '  Candidate: 1.0'")
+        self.run_it("test", "--full", path=self.programs)
+        install = next(call for call in self.calls() if " install " in call).split()
+        for package in ("qemu-system-x86", "qemu-system-arm", "g++-aarch64-linux-gnu", "clang-19"):
+            self.assertEqual(install.count(package), 1, package)
+
     def test_doctor_explains(self):
         self.bare_machine()
         for error, explanation in ((1, "EPERM"), (12, "ENOMEM"), (38, "ENOSYS")):
@@ -160,6 +171,7 @@ class Ferrule(unittest.TestCase):
     def test_unknown_options_and_a_second_filter_are_errors(self):
         self.assertIn("unknown option --fast", self.run_it("test", "--fast").stderr)
         self.assertIn("one filter only", self.run_it("test", "net", "ring").stderr)
+        self.assertIn("--full has them", self.run_it("test", "--kernels", "--full").stderr)
 
 
 if __name__ == "__main__":
