@@ -188,7 +188,13 @@ Reactor::~Reactor() {
     offload_pool_.reset();
     inbox_->set_ring_descriptor(-1);
     run_messages(inbox_->close(), false);
+    // While this reactor is current: frames of their tasks, and what else they hold of it, are at home.
+    services_.clear();
     run_messages(homeless_.exchange(nullptr, std::memory_order_acquire), true);
+}
+
+void Reactor::refuse_thread(const char* call) {
+    throw std::logic_error(std::string(call) + ": called on a thread that is not the reactor's");
 }
 
 Reactor* Reactor::current() noexcept {
@@ -196,12 +202,14 @@ Reactor* Reactor::current() noexcept {
 }
 
 std::uint8_t Reactor::add_completion_route(void* owner, CompletionHandler handler) {
+    check_thread("Reactor::add_completion_route");
     if (completion_route_count_ == route_limit) throw std::length_error("reactor: all kinds of completions are taken");
     completion_routes_[completion_route_count_] = {handler, owner};
     return completion_route_count_++;
 }
 
 std::uint8_t Reactor::add_timer_route(void* owner, TimerHandler handler) {
+    check_thread("Reactor::add_timer_route");
     if (timer_route_count_ == route_limit) throw std::length_error("reactor: all timer routes are taken");
     timer_routes_[timer_route_count_] = {handler, owner};
     return timer_route_count_++;
@@ -299,7 +307,8 @@ void Reactor::on_ring_wake(void* owner, const abi::Completion& completion) noexc
 
 // ---- slots ----
 
-OperationSlot* Reactor::take_slot(const char* name) noexcept {
+OperationSlot* Reactor::take_slot(const char* name) {
+    check_thread(name);
     if (live_slots_ >= options_.operation_limit) [[unlikely]]
         return nullptr;
     if (free_slots_ == no_slot) {
@@ -627,6 +636,7 @@ bool Reactor::drained() const noexcept {
 }
 
 void Reactor::drain(std::chrono::nanoseconds timeout) {
+    check_thread("Reactor::drain");
     if (draining_ || ending_) return;
     draining_ = true;
     timers_.arm(drain_timer_,
@@ -648,6 +658,12 @@ void Reactor::run() {
         }
     }
     const HostBinding binding{*this};
+    struct Running {
+        std::atomic<bool>& flag;
+        explicit Running(std::atomic<bool>& running) noexcept : flag(running) { flag.store(true); }
+        ~Running() { flag.store(false); }
+    };
+    const Running running{running_};
     if (const auto enabled = ring_.enable(); !enabled)
         throw std::system_error(enabled.error(), "enable the ring of a reactor");
     inbox_->set_ring_descriptor(ring_.descriptor());

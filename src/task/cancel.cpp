@@ -2,6 +2,9 @@
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/host.hpp>
 
+#include <algorithm>
+#include <cstdint>
+
 namespace ferrule::inline v0 {
 
 const char* to_string(CancelReason reason) noexcept {
@@ -20,10 +23,28 @@ const char* to_string(CancelReason reason) noexcept {
     return "unknown";
 }
 
-CancelScope::CancelScope(CancelScope* parent) noexcept : parent_(parent) {
+namespace {
+
+/// Scopes are changed by one thread only. Where no host is current, before it runs or after its end, nobody disputes
+/// it.
+void check_thread(const Host* owner, const char* what) noexcept {
+    const Host* here = Host::current();
+    if (owner != nullptr && here != nullptr && here != owner) [[unlikely]] {
+        assertion_failed(__FILE__, __LINE__, what);
+    }
+}
+
+}  // namespace
+
+CancelScope::CancelScope(Host& host) noexcept : parent_(nullptr), host_(&host) {}
+
+CancelScope::CancelScope(CancelScope* parent) noexcept
+    : parent_(parent), host_(parent != nullptr && parent->host_ != nullptr ? parent->host_ : Host::current()) {
     if (parent == nullptr) {
         return;
     }
+    check_thread(parent->host_,
+                 "a CancelScope is made below one of another host: a task that is away takes scope_here as the parent");
     reason_ = parent->reason_;
     next_sibling_ = parent->children_;
     sibling_link_ = &parent->children_;
@@ -36,6 +57,9 @@ CancelScope::CancelScope(CancelScope* parent) noexcept : parent_(parent) {
 CancelScope::~CancelScope() {
     FERRULE_ASSERT(nodes_ == nullptr);
     FERRULE_ASSERT(children_ == nullptr);
+    if (parent_ != nullptr || deadline_ns_ != 0) {
+        check_thread(host_, "a CancelScope ends on another host's thread than it was made on");
+    }
     clear_deadline();
     if (sibling_link_ != nullptr) {
         *sibling_link_ = next_sibling_;
@@ -65,6 +89,7 @@ void CancelScope::take_nodes(CancelNode*& list) noexcept {
 
 void CancelScope::cancel(CancelReason reason) noexcept {
     FERRULE_ASSERT(reason != CancelReason::none);
+    check_thread(host_, "a CancelScope is cancelled on another host's thread: post to its own");
     if (cancelled()) {
         return;
     }
@@ -99,25 +124,22 @@ void CancelScope::set_deadline(std::uint64_t monotonic_ns) noexcept {
         return;
     }
     clear_deadline();
-    Host* host = Host::current();
-    FERRULE_ASSERT(host != nullptr);
-    deadline_host_ = host;
-    deadline_ns_ = monotonic_ns;
-    host->arm_deadline(*this, monotonic_ns);
+    FERRULE_ASSERT(Host::current() != nullptr);
+    check_thread(host_, "a CancelScope is given a deadline on another host's thread than it was made on");
+    host_ = Host::current();
+    deadline_ns_ = std::max<std::uint64_t>(monotonic_ns, 1);
+    host_->arm_deadline(*this, deadline_ns_);
 }
 
 void CancelScope::clear_deadline() noexcept {
-    if (deadline_host_ == nullptr) {
+    if (deadline_ns_ == 0) {
         return;
     }
-    Host* host = deadline_host_;
-    deadline_host_ = nullptr;
     deadline_ns_ = 0;
-    host->disarm_deadline(*this);
+    host_->disarm_deadline(*this);
 }
 
 void CancelScope::expire() noexcept {
-    deadline_host_ = nullptr;
     deadline_ns_ = 0;
     cancel(CancelReason::deadline);
 }

@@ -3,6 +3,7 @@
 #include <ferrule/task/host.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 namespace ferrule::inline v0 {
@@ -24,7 +25,30 @@ void deallocate_frame_elsewhere(void* memory, std::uint32_t size_class, FramePoo
 Host::Host() noexcept : frames(*this) {
     root_environment.host = this;
 }
-Host::~Host() = default;
+
+Host::~Host() {
+    if (frames.live_frames() == 0) return;
+    std::fprintf(stderr, "ferrule: %llu coroutine frames of a host that ends are alive, %llu bytes:\n",
+                 static_cast<unsigned long long>(frames.live_frames()),
+                 static_cast<unsigned long long>(frames.live_bytes()));
+#if defined(FERRULE_LIVE_TASKS)
+    constexpr unsigned named_tasks_max = 16;
+    unsigned named = 0;
+    live_tasks.for_each([&](const LiveTask& task) {
+        if (named++ >= named_tasks_max) return;
+        std::fprintf(stderr, "ferrule:   %s (%s:%u), frame %p, awaited by %p\n", task.function.function_name(),
+                     task.function.file_name(), static_cast<unsigned>(task.function.line()), task.frame,
+                     task.awaited_by);
+    });
+    if (named > named_tasks_max) std::fprintf(stderr, "ferrule:   and %u more\n", named - named_tasks_max);
+#else
+    std::fprintf(stderr, "ferrule:   a build with FERRULE_LIVE_TASKS (debug builds have it) names them\n");
+#endif
+    assertion_failed(__FILE__, __LINE__,
+                     "a host ends before its tasks: each must have ended, or been destroyed by its owner; one that "
+                     "waits for what is "
+                     "no operation of its reactor is not ended by cancellation");
+}
 
 ThreadHost::~ThreadHost() {
     collect_frames();

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <coroutine>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -262,6 +263,41 @@ Task<> hold(std::shared_ptr<int> held, Reactor* reactor, const Event* event) {
     Operation poll = poll_event(*reactor, *event);
     co_await poll;
     EXPECT_EQ(*held, 1);
+}
+
+Task<> wait_for_nothing() {
+    co_await std::suspend_always();
+}
+
+TEST(ReactorEndDeathTest, TaskThatNothingCanEndIsSaidWhenItsReactorIsDestroyed) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_DEATH(
+        {
+            Reactor reactor(0, small_options());
+            reactor.on_start([](Reactor& started) {
+                started.spawn(wait_for_nothing());
+                started.stop();
+            });
+            reactor.run();
+        },
+        "1 coroutine frames of a host that ends are alive(.|\n)*a host ends before its tasks");
+}
+
+/// Owns a task that waits for ever, and ends it.
+struct Owner {
+    explicit Owner(Reactor& reactor) { EXPECT_TRUE(task.start(reactor.root_environment, std::noop_coroutine())); }
+    Task<> task = wait_for_nothing();
+};
+
+TEST(ReactorEnd, TasksOfServicesEndWithThem) {
+    Reactor reactor(0, small_options());
+    reactor.on_start([](Reactor& started) {
+        started.add_service<Owner>(started);
+        started.stop();
+    });
+    reactor.run();
+    EXPECT_EQ(reactor.frames.live_frames(), 1u);
+    // The end of the reactor asserts that none is left.
 }
 
 TEST(ReactorEnd, PostedWhileItEndsIsRunOrReleased) {

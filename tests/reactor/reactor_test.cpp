@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -187,6 +188,31 @@ struct Counted {
     explicit Counted(int initial) : value(initial) {}
     int value;
 };
+
+TEST(Reactor, Law1CallsOnAnotherThreadAreMisuseAndNamed) {
+    const auto refusal = [](const auto& call) -> std::string {
+        try {
+            call();
+        } catch (const std::logic_error& misuse) {
+            return misuse.what();
+        }
+        return "taken";
+    };
+    ReactorThread reactor;
+    // It runs when it answers.
+    std::promise<void> runs;
+    ASSERT_TRUE(reactor->post([&] { runs.set_value(); }));
+    runs.get_future().wait();
+    EXPECT_EQ(refusal([&] { reactor->drain(1s); }), "Reactor::drain: called on a thread that is not the reactor's");
+    EXPECT_EQ(refusal([&] { static_cast<void>(reactor->wait_until(1)); }),
+              "sleep: called on a thread that is not the reactor's");
+    EXPECT_EQ(refusal([&] { static_cast<void>(submit_nop(*reactor)); }),
+              "nop: called on a thread that is not the reactor's");
+    EXPECT_EQ(refusal([&] { reactor->add_timer_route(nullptr, nullptr); }),
+              "Reactor::add_timer_route: called on a thread that is not the reactor's");
+    EXPECT_EQ(refusal([&] { reactor->add_completion_route(nullptr, nullptr); }),
+              "Reactor::add_completion_route: called on a thread that is not the reactor's");
+}
 
 TEST(Reactor, KeepsServices) {
     Reactor reactor(0, small_options());

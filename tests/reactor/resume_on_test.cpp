@@ -304,6 +304,65 @@ Task<> deadline_away(Reactor* home, Reactor* other) {
     co_await resume_on(*home);
 }
 
+Task<> make_scope_below_home(Reactor* home, Reactor* other) {
+    const Environment& environment = co_await this_environment();
+    const auto left = co_await resume_on(*other);
+    EXPECT_TRUE(left);
+    {
+        // What an await would register here is another thread's.
+        const CancelScope scope(environment.scope);
+    }
+    static_cast<void>(co_await resume_on(*home));
+}
+
+Task<> take_scope_home(Reactor* home, Reactor* other) {
+    const Environment& environment = co_await this_environment();
+    const auto left = co_await resume_on(*other);
+    EXPECT_TRUE(left);
+    const CancelScope scope(scope_here(environment));
+    static_cast<void>(co_await resume_on(*home));
+}
+
+Task<> take_scope_along(Reactor* home, Reactor* other) {
+    CancelScope scope;
+    const auto left = co_await resume_on(*other);
+    EXPECT_TRUE(left);
+    co_await with_scope(scope, there_and_back(home, other, 0));
+    static_cast<void>(co_await resume_on(*home));
+}
+
+using Visit = Task<> (*)(Reactor* home, Reactor* other);
+
+void run_visit(Visit visit) {
+    ReactorThread other(1);
+    Reactor home(0, small_options());
+    run_task(home, [&] { return visit(&home, &*other); });
+}
+
+TEST(ResumeOnDeathTest, ScopesMadeByHandBelongToTheThreadThatMadeThem) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_DEATH(run_visit(&make_scope_below_home), "a CancelScope is made below one of another host");
+    EXPECT_DEATH(run_visit(&take_scope_home), "a CancelScope ends on another host's thread");
+    EXPECT_DEATH(run_visit(&take_scope_along), "scope.host\\(\\) == Host::current\\(\\)");
+}
+
+Task<> use_scope_away(Reactor* home, Reactor* other) {
+    const Environment& environment = co_await this_environment();
+    const auto left = co_await resume_on(*other);
+    EXPECT_TRUE(left);
+    {
+        CancelScope scope(scope_here(environment));
+        EXPECT_EQ(scope.host(), other);
+        scope.cancel(CancelReason::cancelled);
+        co_await with_scope(scope, there_and_back(home, other, 0));
+    }
+    static_cast<void>(co_await resume_on(*home));
+}
+
+TEST(ResumeOn, ScopesThatEndWhereTheyWereMadeWorkAway) {
+    run_visit(&use_scope_away);
+}
+
 TEST(ResumeOn, DeadlinesWorkAway) {
     ReactorThread other(1);
     Reactor home(0, small_options());

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -225,6 +226,38 @@ TEST_F(CancelTest, ScopeOutlivesItsNodesAndChildren) {
             parent.reset();
         },
         "assertion failed: children_ == nullptr");
+}
+
+TEST_F(CancelTest, AnotherHostsThreadMayNotTouchAScope) {
+    ThreadHost other;
+    CancelScope scope;
+    EXPECT_EQ(scope.host(), &host);
+    CancelScope root(other);
+    EXPECT_EQ(root.host(), &other);
+    EXPECT_DEATH(CancelScope{&root}, "a CancelScope is made below one of another host");
+    EXPECT_DEATH(root.cancel(CancelReason::cancelled), "a CancelScope is cancelled on another host's thread");
+    EXPECT_DEATH(root.set_deadline(1), "a CancelScope is given a deadline on another host's thread");
+    EXPECT_DEATH(
+        {
+            auto below = std::make_unique<CancelScope>(&scope);
+            const HostBinding elsewhere(other);
+            below.reset();
+        },
+        "a CancelScope ends on another host's thread");
+    const HostBinding elsewhere(other);
+    const CancelScope below(&root);
+    EXPECT_EQ(below.host(), &other);
+}
+
+TEST_F(CancelTest, ScopeThatNoHostMadeIsOfTheHostThatItsDeadlineIsArmedOn) {
+    std::unique_ptr<CancelScope> scope;
+    std::thread([&] { scope = std::make_unique<CancelScope>(); }).join();
+    EXPECT_EQ(scope->host(), nullptr);
+    scope->set_deadline(0);
+    EXPECT_EQ(scope->host(), &host);
+    EXPECT_EQ(host.deadlines(), 1u);
+    scope.reset();
+    EXPECT_EQ(host.deadlines(), 0u);
 }
 
 Task<CancelReason> waits(Source& source) {

@@ -3,6 +3,7 @@
 
 #include "task_fixture.hpp"
 
+#include <coroutine>
 #include <map>
 #include <string>
 
@@ -58,6 +59,29 @@ TEST_F(LiveTasksTest, ShowsWhoAwaitsWhom) {
 #else
     GTEST_SKIP() << "built without FERRULE_LIVE_TASKS";
 #endif
+}
+
+/// Waits for what nothing ends.
+Task<> stuck() {
+    co_await std::suspend_always();
+}
+
+TEST_F(LiveTasksTest, HostThatEndsBeforeItsTasksSaysWhichTheyAre) {
+#if defined(FERRULE_LIVE_TASKS)
+    constexpr const char* said =
+        "1 coroutine frames of a host that ends are alive.*\n.*stuck.*live_tasks_test.cpp.*\n.*a host ends before its "
+        "tasks";
+#else
+    constexpr const char* said =
+        "1 coroutine frames of a host that ends are alive.*\n.*FERRULE_LIVE_TASKS.*\n.*a host ends before its tasks";
+#endif
+    EXPECT_DEATH(
+        {
+            ThreadHost ended;
+            const HostBinding binding(ended);
+            spawn(ended, stuck());
+        },
+        said);
 }
 
 TEST_F(LiveTasksTest, CostsNothingWithoutTheOption) {

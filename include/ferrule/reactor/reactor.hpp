@@ -77,7 +77,7 @@ public:
     void stop() noexcept;
 
     /// Ends gently: subsystems take no new work and finish what was begun; at the timeout the rest is cancelled. Then
-    /// `run` returns.
+    /// `run` returns. Throws std::logic_error on a thread that is not the reactor's (post it there).
     void drain(std::chrono::nanoseconds timeout);
     /// Whether `drain` was called.
     [[nodiscard]] bool draining() const noexcept { return draining_; }
@@ -115,7 +115,8 @@ public:
     }
 
     /// Submits one operation: `prepare` fills the entry that it is handed (it must not touch user_data). Name it before
-    /// awaiting it. An operation on the caller's memory must be awaited to its end.
+    /// awaiting it. An operation on the caller's memory must be awaited to its end. Throws std::logic_error on a thread
+    /// that is not the reactor's.
     template <class Prepare>
     Operation submit(const char* name, Prepare&& prepare, OperationMemory memory = OperationMemory::reactor) {
         OperationSlot* slot = take_slot(name);
@@ -155,6 +156,11 @@ public:
 
     // For subsystems and clients.
 
+    /// Throws std::logic_error, which names the call, when the reactor runs and this is another thread.
+    void check_thread(const char* call) const {
+        if (Host::current() != this && running_.load(std::memory_order_relaxed)) [[unlikely]]
+            refuse_thread(call);
+    }
     /// Called for a completion of the kind; Tag::decode tells the slot and its generation.
     using CompletionHandler = void (*)(void* owner, const abi::Completion& completion) noexcept;
     /// Takes a kind of completions for `owner`. Throws std::length_error when all are taken.
@@ -225,7 +231,8 @@ private:
         for (std::size_t index = 0; index < subsystems_.size(); ++index) function(*subsystems_[index]);
     }
 
-    OperationSlot* take_slot(const char* name) noexcept;
+    [[noreturn]] static void refuse_thread(const char* call);
+    OperationSlot* take_slot(const char* name);
     OperationSlot& slot(std::uint32_t index) noexcept {
         return slots_[index / slots_per_chunk][index % slots_per_chunk];
     }
@@ -282,6 +289,7 @@ private:
     std::vector<Outgoing> sending_;
     std::shared_ptr<Inbox> inbox_;
     std::atomic<bool> stop_requested_{false};
+    std::atomic<bool> running_{false};  // its thread is in `run`
 
     std::vector<std::unique_ptr<OperationSlot[]>> slots_;
     std::uint32_t free_slots_ = 0xffff'ffff;
@@ -300,7 +308,7 @@ private:
     Timer drain_timer_;
 
     ReactorCounters counters_;
-    CancelScope root_scope_;
+    CancelScope root_scope_{*this};
     std::vector<std::function<void(Reactor&)>> start_hooks_;
     std::function<void(Reactor&, std::exception_ptr)> fault_hook_;
     std::unique_ptr<OffloadPool> offload_pool_;

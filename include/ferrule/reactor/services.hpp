@@ -17,7 +17,10 @@ public:
     Services(const Services&) = delete;
     Services& operator=(const Services&) = delete;
     /// Services end in the opposite order of their creation.
-    ~Services() {
+    ~Services() { clear(); }
+
+    /// Ends all services.
+    void clear() noexcept {
         while (!entries_.empty()) entries_.pop_back();
     }
 

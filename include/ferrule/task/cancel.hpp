@@ -42,12 +42,18 @@ struct CancelNode {
 
 /// A region of work that can be cancelled as one. Scopes nest: cancelling one cancels what is below it. Intrusive and
 /// pinned: nothing is allocated, and neither scopes nor nodes move. A scope outlives the scopes below it and the nodes
-/// in it (assertion). Thread: the host's own; std::stop_token is accepted at the edge only, by the reactor.
+/// in it (assertion).
+///
+/// Thread: the host's own, which is the one that is current where the scope is made. Another host's thread may neither
+/// make a scope below it, nor cancel it, nor end it (assertions): a task that visits another host makes its scopes
+/// below scope_here, and they end before it goes on. A std::stop_token is accepted at the edge only, by the reactor.
 class FERRULE_EXPORT CancelScope {
 public:
     /// A scope below `parent`, or, without one, a root. Below a cancelled parent it begins cancelled, for the same
     /// reason.
     explicit CancelScope(CancelScope* parent = nullptr) noexcept;
+    /// The root of `host`, made on any thread before the host runs.
+    explicit CancelScope(Host& host) noexcept;
     CancelScope(const CancelScope&) = delete;
     CancelScope& operator=(const CancelScope&) = delete;
     ~CancelScope();
@@ -99,6 +105,8 @@ public:
     /// For the host that has armed the deadline: it has come, and the host has forgotten it. Cancels with `deadline`.
     void expire() noexcept;
 
+    /// The host whose thread the scope belongs to; null: it was made where none was current, and any may use it.
+    Host* host() const noexcept { return host_; }
     /// The scope that this one is below; null: a root.
     CancelScope* parent() const noexcept { return parent_; }
 
@@ -113,7 +121,7 @@ private:
     CancelScope* next_sibling_ = nullptr;
     CancelScope** sibling_link_ = nullptr;
     CancelNode* nodes_ = nullptr;
-    Host* deadline_host_ = nullptr;
+    Host* host_;
     std::uint64_t deadline_ns_ = 0;
     CancelReason reason_ = CancelReason::none;
 };

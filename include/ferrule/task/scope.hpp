@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ferrule/assert.hpp>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/task.hpp>
@@ -52,7 +53,8 @@ inline detail::EnvironmentAwaiter this_environment() noexcept {
 
 /// Runs `task` so that cancelling `scope` cancels what it waits for; its result or exception is the result. `scope`
 /// outlives the returned task. Give it the scope of the caller's environment (scope_here) as its parent, or else
-/// cancelling the caller does not reach the task. `task` must be a task (assertion). Thread: the host's own.
+/// cancelling the caller does not reach the task. `task` must be a task, and the scope one of this thread (assertions).
+/// Thread: the host's own.
 ///
 /// ```cpp
 /// const Environment& environment = co_await this_environment();
@@ -61,6 +63,7 @@ inline detail::EnvironmentAwaiter this_environment() noexcept {
 /// ```
 template <class T>
 Task<T> with_scope(CancelScope& scope, Task<T> task) {
+    FERRULE_ASSERT(scope.host() == nullptr || scope.host() == Host::current());
     const Environment& inherited = co_await this_environment();
     Environment environment{&scope, Host::current(), inherited.trace};
     // A local: a parameter outlives the locals of a coroutine, and the task must not outlive its environment.
