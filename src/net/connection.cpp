@@ -14,6 +14,19 @@
 
 namespace ferrule::inline v0 {
 
+namespace {
+
+[[noreturn, gnu::noinline, gnu::cold]] void refuse_thread(const char* call) {
+    throw std::logic_error(std::string(call) + ": called on a thread that is not the reactor's of its connection");
+}
+
+void check_thread(const Reactor& owner, const char* call) {
+    if (Host::current() != &owner) [[unlikely]]
+        refuse_thread(call);
+}
+
+}  // namespace
+
 const char* to_string(EndReason reason) noexcept {
     switch (reason) {
         case EndReason::none:
@@ -163,6 +176,7 @@ namespace detail {
 bool FlushAwaiter::suspend(std::coroutine_handle<> handle, Environment* environment) {
     ConnectionState& state = *reinterpret_cast<ConnectionState*>(pointer_);
     Network& network = *state.network;
+    check_thread(*network.reactor_, "Connection::flush");
     const bool staged = state.staged != nullptr;
     if (staged) {
         state.staged->flushed = true;
@@ -273,10 +287,12 @@ bool ConnectionHandle::draining() const {
 }
 
 std::expected<Address, std::error_code> ConnectionHandle::peer_address() const {
+    check_thread(reactor(), "Connection::peer_address");
     return ferrule::peer_address(reactor().kernel(), state().descriptor);
 }
 
 std::expected<Address, std::error_code> ConnectionHandle::local_address() const {
+    check_thread(reactor(), "Connection::local_address");
     return ferrule::local_address(reactor().kernel(), state().descriptor);
 }
 
@@ -286,23 +302,16 @@ Reactor& ConnectionHandle::reactor() const {
 
 void ConnectionHandle::abort() {
     ConnectionState& ended = state();
+    check_thread(*ended.network->reactor_, "Connection::abort");
     state_ = nullptr;
     ended.network->abort_state(ended, ECONNABORTED);
     release_connection(ended);
 }
 
-namespace {
-void check_thread(const Reactor& owner) {
-    if (Host::current() != &owner) [[unlikely]] {
-        throw std::logic_error("a connection is used on a thread that is not its reactor's");
-    }
-}
-}  // namespace
-
 ReadAwaiter read_connection(ConnectionState& state) {
     if (state.reader) [[unlikely]]
         ReadAwaiter::misuse();
-    check_thread(*state.network->reactor_);
+    check_thread(*state.network->reactor_, "Connection::read");
     return ReadAwaiter{&state};
 }
 
@@ -315,7 +324,7 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
         return true;
     }
     Network& network = *state.network;
-    check_thread(*network.reactor_);
+    check_thread(*network.reactor_, "Connection::write");
     if (slab == nullptr && size <= network.options_.write_slab_size && state.sending == nullptr &&
         !state.write_failed && !state.fin_wanted) [[likely]] {
         if (slab = network.take_slab_class(network.first_slab_class_); slab != nullptr) [[likely]] {
@@ -333,7 +342,7 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
 }
 
 std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum) {
-    check_thread(*state.network->reactor_);
+    check_thread(*state.network->reactor_, "Connection::span");
     std::byte* room = state.network->room(state, minimum == 0 ? 1 : minimum);
     if (room == nullptr) return {};
     return {room, state.staged->capacity - state.staged->size};
@@ -341,6 +350,7 @@ std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum
 
 void advance_connection(ConnectionState& state, std::size_t bytes) {
     if (bytes == 0) return;
+    check_thread(*state.network->reactor_, "Connection::advance");
     if (state.staged == nullptr || bytes > state.staged->capacity - state.staged->size) {
         throw std::logic_error("advance past the end of the span that was handed out");
     }
@@ -348,6 +358,7 @@ void advance_connection(ConnectionState& state, std::size_t bytes) {
 }
 
 void shutdown_write_connection(ConnectionState& state) {
+    check_thread(*state.network->reactor_, "Connection::shutdown_write");
     if (state.fin_wanted) return;
     state.fin_wanted = true;
     if (state.staged != nullptr) {
@@ -411,6 +422,7 @@ void Connection::close() noexcept {
 
 std::pair<ReadHalf, WriteHalf> Connection::split() && {
     ConnectionState& shared = state();
+    check_thread(shared.network->reactor(), "Connection::split");
     state_ = nullptr;
     std::pair<ReadHalf, WriteHalf> halves{ReadHalf{&shared}, WriteHalf{&shared}};
     --shared.handles;

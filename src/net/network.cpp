@@ -91,6 +91,7 @@ Network& Network::of(Reactor& reactor) {
 }
 
 std::uint16_t Network::listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group) {
+    reactor_->check_thread("Network::listen");
     const auto number = static_cast<std::uint16_t>(listeners_.size());
     listeners_.push_back(std::make_unique<Listener>(*this, number, descriptor, std::move(handler), std::move(group)));
     if (draining_ || shutting_down_) {
@@ -103,12 +104,14 @@ std::uint16_t Network::listen(int descriptor, ConnectionHandler handler, std::sh
 
 std::expected<std::uint16_t, ListenError> Network::listen(const ListenSocketOptions& socket,
                                                           ConnectionHandler handler) {
+    reactor_->check_thread("Network::listen");
     const auto descriptor = open_listen_socket(reactor_->kernel(), socket);
     if (!descriptor) return std::unexpected(descriptor.error());
     return listen(*descriptor, std::move(handler));
 }
 
 std::uint16_t Network::add_handler(ConnectionHandler handler) {
+    reactor_->check_thread("Network::add_handler");
     const auto number = static_cast<std::uint16_t>(listeners_.size());
     listeners_.push_back(std::make_unique<Listener>(*this, number, -1, std::move(handler), nullptr));
     return number;
@@ -296,11 +299,13 @@ void Network::serve_waiting() noexcept {
 }
 
 void Network::adopt(int descriptor, std::uint16_t listener) {
+    reactor_->check_thread("Network::adopt");
     counters_.adopted.add();
     serve(descriptor, listener);
 }
 
 std::expected<Connection, std::error_code> Network::open(int descriptor) {
+    reactor_->check_thread("Network::open");
     if (live_states_ >= options_.connection_limit) {
         return std::unexpected(std::make_error_code(std::errc::too_many_files_open_in_system));
     }

@@ -87,6 +87,8 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
 }
 
 void Network::give_back(LeaseNode& node) noexcept {
+    if (Host::current() != reactor_) [[unlikely]]
+        assertion_failed(__FILE__, __LINE__, "a ReadResult or Lease ends on a thread that is not its reactor's");
     ConnectionState& state = *node.connection;
     if (node.owner == LeaseOwner::ring) [[likely]] {
         buffers_->give_back(node.buffer);

@@ -92,7 +92,8 @@ struct ReadWait;
 class Listener;
 
 /// The connections of one reactor: their table, their buffers, their memory, and the listeners they come from. A
-/// service of its reactor: `Network::of(reactor)`. Reactor's own thread, unless a member says otherwise.
+/// service of its reactor: `Network::of(reactor)`. Reactor's own thread, unless a member says otherwise; those that
+/// change it throw std::logic_error elsewhere.
 class FERRULE_EXPORT Network final : public Subsystem {
 public:
     /// Throws std::system_error, which names the need and the limit, when the receive buffers cannot be had. The
