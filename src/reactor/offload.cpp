@@ -31,7 +31,7 @@ void OffloadPool::end() noexcept {
         const std::lock_guard lock{mutex_};
         stopping_ = true;
     }
-    work_available_.notify_all();
+    wake_threads(threads_.size());
     for (const auto& thread : threads_) thread->join();
     threads_.clear();
 }
@@ -49,19 +49,34 @@ void OffloadPool::dispatch() noexcept {
         const std::lock_guard lock{mutex_};
         queue_.insert(queue_.end(), given_.begin(), given_.end());
     }
+    wake_threads(given_.size());
     given_.clear();
-    work_available_.notify_all();
+}
+
+void OffloadPool::wake_threads(std::size_t count) noexcept {
+    changes_.fetch_add(1, std::memory_order_release);
+    reactor_->kernel().futex_wake(changes_, static_cast<int>(count));
+}
+
+OffloadCall* OffloadPool::next(bool* ended) noexcept {
+    const std::lock_guard lock{mutex_};
+    *ended = stopping_;
+    if (queue_.empty()) return nullptr;
+    OffloadCall* const call = queue_.front();
+    queue_.pop_front();
+    return call;
 }
 
 void OffloadPool::work() noexcept {
     for (;;) {
-        OffloadCall* call = nullptr;
-        {
-            std::unique_lock lock{mutex_};
-            work_available_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-            if (queue_.empty()) return;
-            call = queue_.front();
-            queue_.pop_front();
+        // What changes after this look ends the wait at once.
+        const std::uint32_t seen = changes_.load(std::memory_order_acquire);
+        bool ended = false;
+        OffloadCall* const call = next(&ended);
+        if (call == nullptr) {
+            if (ended) return;
+            reactor_->kernel().futex_wait(changes_, seen);
+            continue;
         }
         call->call();
         // The call is in the frame of a coroutine that runs as soon as the message is in: nothing of it is touched

@@ -1,6 +1,7 @@
 #include <ferrule/ring/kernel.hpp>
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -202,6 +203,14 @@ public:
     }
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override {
         return or_errno(::sched_getaffinity(0, size, cpus));
+    }
+
+    int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept override {
+        return static_cast<int>(
+            or_errno(::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0)));
+    }
+    int futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept override {
+        return static_cast<int>(or_errno(::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0)));
     }
 };
 

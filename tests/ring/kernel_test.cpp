@@ -210,5 +210,21 @@ TEST(ForwardingKernel, FailsExactlyTheChosenCalls) {
     EXPECT_THROW(kernel.start_thread("none", [] {}), std::system_error);
 }
 
+TEST(LinuxKernel, FutexWaitsUntilItsWordIsNamed) {
+    Kernel& kernel = linux_kernel();
+    std::atomic<std::uint32_t> word{0};
+    EXPECT_EQ(kernel.futex_wait(word, 1), -EAGAIN);
+    EXPECT_EQ(kernel.futex_wake(word, 1), 0);
+    std::atomic<bool> seen{false};
+    const auto waiter = kernel.start_thread("waiter", [&] {
+        while (word.load() == 0) kernel.futex_wait(word, 0);
+        seen.store(true);
+    });
+    word.store(1);
+    kernel.futex_wake(word, 1);
+    waiter->join();
+    EXPECT_TRUE(seen.load());
+}
+
 }  // namespace
 }  // namespace ferrule

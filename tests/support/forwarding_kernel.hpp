@@ -3,6 +3,7 @@
 #include <ferrule/ring/kernel.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -46,6 +47,7 @@ enum class Call : std::size_t {
     start_thread,
     set_affinity,
     affinity,
+    futex_wait,
     count_of_calls,
 };
 
@@ -233,6 +235,13 @@ public:
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override {
         const int error = failure(Call::affinity);
         return error != 0 ? -error : below_.affinity(cpus, size);
+    }
+    int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept override {
+        const int error = failure(Call::futex_wait);
+        return error != 0 ? -error : below_.futex_wait(word, expected);
+    }
+    int futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept override {
+        return below_.futex_wake(word, count);
     }
 
 protected:

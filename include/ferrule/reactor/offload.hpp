@@ -5,7 +5,7 @@
 #include <ferrule/task/environment.hpp>
 #include <ferrule/version.hpp>
 
-#include <condition_variable>
+#include <atomic>
 #include <coroutine>
 #include <deque>
 #include <exception>
@@ -64,14 +64,19 @@ public:
 
 private:
     void work() noexcept;
+    void wake_threads(std::size_t count) noexcept;
+    /// The next call, when there is one; null: none, and `*ended` says whether there will be none.
+    OffloadCall* next(bool* ended) noexcept;
 
     Reactor* reactor_;
     std::size_t in_flight_ = 0;
     std::vector<OffloadCall*> given_;
     std::mutex mutex_;
-    std::condition_variable work_available_;
     std::deque<OffloadCall*> queue_;
     bool stopping_ = false;
+    // Counts what changes under the mutex: the threads wait for the next change through the kernel, not through a
+    // condition variable, which no other kernel than the system's could answer.
+    std::atomic<std::uint32_t> changes_{0};
     std::vector<std::unique_ptr<ThreadHandle>> threads_;
 };
 

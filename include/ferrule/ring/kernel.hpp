@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -105,6 +106,12 @@ public:
     virtual int set_affinity(int cpu) noexcept = 0;
     /// sched_getaffinity(3) of the calling thread: 0.
     virtual int affinity(cpu_set_t* cpus, std::size_t size) noexcept = 0;
+
+    /// futex(2), FUTEX_WAIT of this process: blocks the calling thread until `futex_wake` names the word. 0, also when
+    /// nobody has: look again; -EAGAIN at once when the word is not `expected`; -EINTR.
+    virtual int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept = 0;
+    /// FUTEX_WAKE: wakes at most `count` threads that wait at the word. How many.
+    virtual int futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept = 0;
 };
 
 /// The kernel that the process runs on. One object, without state.
