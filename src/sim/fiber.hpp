@@ -88,9 +88,7 @@ public:
     void* thread = nullptr;
 
 private:
-    [[noreturn]] void run() noexcept;
     static void enter(Fiber* self) noexcept;
-    friend struct FiberEntry;
 
     FiberContext context_;
     FiberContext* resumer_ = nullptr;

@@ -72,6 +72,10 @@ public:
     /// The last descriptor, mapping and operation have let go of it: FIN, RST, whatever its end means. Once.
     virtual void released() noexcept {}
 
+    /// O_NONBLOCK, which only the system calls of a thread heed: read, write and connect of the seam.
+    void nonblocking(bool on) noexcept { nonblocking_ = on; }
+    [[nodiscard]] bool nonblocking() const noexcept { return nonblocking_; }
+
     /// One more descriptor, mapping, registration or operation uses the file. Descriptors count by themselves; whoever
     /// else holds it as a user, and not just to look at it, counts here.
     void acquire() noexcept { ++users_; }
@@ -88,9 +92,18 @@ public:
 
 private:
     friend FileWaiter;
+    /// Whom a notification tells next.
+    struct Notification {
+        FileWaiter* next;
+        Notification* outer;
+    };
+
     FileWaiter* first_ = nullptr;
     FileWaiter* last_ = nullptr;
+    /// Of the notifications that go on, one within the other.
+    Notification* notifications_ = nullptr;
     std::uint64_t users_ = 0;
+    bool nonblocking_ = false;
 };
 
 }  // namespace ferrule::inline v0::sim

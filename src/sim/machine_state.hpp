@@ -37,6 +37,8 @@ struct Thread {
     Fiber* fiber = nullptr;
     Fiber* joiner = nullptr;
     bool ended = false;
+    /// Nobody will join it any more.
+    bool detached = false;
     sigset_t blocked{};
     cpu_set_t cpus{};
     /// The ring descriptors that it has registered (abi::register_ring_descriptors).
@@ -64,12 +66,16 @@ public:
     [[nodiscard]] Thread& current_thread() noexcept;
 
     void signal(int number);
+    /// After a thread has changed its mask: a pending signal that it does not block any more is its process's end.
+    void may_deliver(const Thread& thread);
     /// Requests that its rings have completed.
     [[nodiscard]] std::uint64_t operations() const noexcept;
     /// Lets go of the rings that nobody else has and that have nothing in flight.
     void forget_ended_rings();
     /// At the end: what is left is a finding each.
     void check_quiet();
+
+    void end(Thread& thread);
 
     Scheduler& world;
     Host& host;

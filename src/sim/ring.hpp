@@ -36,6 +36,9 @@ public:
                                                                      abi::Parameters* parameters,
                                                                      LockedMemory* memory = nullptr);
 
+    /// Its descriptor, by which findings name it.
+    virtual void identify(int descriptor) = 0;
+
     /// mmap(2) of the ring's descriptor: the queues or the entries; null with a positive errno in `*error`. The memory
     /// is there as long as the ring object is.
     virtual void* map(std::uint64_t offset, std::size_t length, int* error) noexcept = 0;
@@ -45,8 +48,7 @@ public:
     virtual int enter(std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags, const void* argument,
                       std::size_t argument_size) = 0;
 
-    /// io_uring_register(2), but for abi::register_ring_descriptors and its opposite, which belong to the thread. The
-    /// caller has taken abi::register_use_registered_ring off the opcode, where there is one.
+    /// io_uring_register(2), but for abi::register_ring_descriptors and its opposite, which belong to the thread.
     virtual int register_(std::uint32_t opcode, void* argument, std::uint32_t count) = 0;
 
     /// io_uring_register(2) without a ring (descriptor -1): a message to a ring (6.13). Other opcodes: -EINVAL.

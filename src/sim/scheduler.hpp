@@ -95,6 +95,7 @@ private:
     void end_fiber(Fiber& fiber);
     [[nodiscard]] bool within_limits();
     void report_deadlock();
+    [[nodiscard]] std::string who_waits() const;
     [[nodiscard]] std::string describe(const Entry& entry) const;
 
     Random random_;
