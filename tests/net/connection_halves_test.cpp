@@ -16,7 +16,9 @@ using namespace ferrule;
 
 Task<> write_when_all_is_dropped(WriteHalf half, std::uint64_t dropped) {
     const Network& network = Network::of(half.reactor());
-    while (network.counters().bytes_received.value() < dropped) co_await sleep_for(std::chrono::milliseconds(1));
+    Until all_came(half.reactor(),
+                   [&network, dropped] { return network.counters().bytes_received.value() >= dropped; });
+    co_await all_came;
     half.write(network.buffers().slices() == 0 && network.counters().leases.value() == 0 ? "nothing is held"
                                                                                          : "buffers are held");
     co_await half.flush();

@@ -27,10 +27,12 @@ using ferrule::Task;
 using ferrule_test::ClientSocket;
 using ferrule_test::Engine;
 using ferrule_test::EngineOptions;
+using ferrule_test::Gate;
 using ferrule_test::in_parallel;
 using ferrule_test::ManualClock;
 using ferrule_test::pattern;
 using ferrule_test::Signal;
+using ferrule_test::Until;
 
 /// What a handler leaves for the test.
 struct Notes {
@@ -194,7 +196,7 @@ TEST(ConnectionLeases, outlive_their_read_and_their_connection) {
 }
 
 /// Reads a first message, then lets bytes come without reading until it is told to go on.
-Task<> pause_then_drain(Connection connection, Notes* notes, bool* go, std::size_t* total) {
+Task<> pause_then_drain(Connection connection, Notes* notes, Gate* go, std::size_t* total) {
     {
         auto received = co_await connection.read();
         *total += received.size();
@@ -205,14 +207,14 @@ Task<> pause_then_drain(Connection connection, Notes* notes, bool* go, std::size
         *total += received.size();
     }
     notes->progress.raise();
-    while (!*go) co_await ferrule::sleep_for(1ms);
+    co_await *go;
     while (auto received = co_await connection.read()) *total += received.size();
     notes->ended.raise();
 }
 
 TEST(ConnectionLeases, a_connection_that_holds_too_many_is_not_read_from_and_goes_on) {
     Notes notes;
-    bool go = false;
+    Gate go;
     std::size_t total = 0;
     EngineOptions options;
     options.network.receive_lease_limit = 4;
@@ -239,7 +241,7 @@ TEST(ConnectionLeases, a_connection_that_holds_too_many_is_not_read_from_and_goe
     }
     EXPECT_GE(engine.counters().pauses.value(), 1u);
     EXPECT_LE(engine.on_reactor([&] { return engine.network().buffers().slices(); }), 64u);
-    engine.on_reactor([&] { go = true; });
+    engine.on_reactor([&] { go.open(); });
     client.shutdown_write();
     notes.ended.wait();
     EXPECT_EQ(total, sent + 1);
@@ -366,7 +368,8 @@ Task<> two_prepared_readers(Connection connection, Notes* notes) {
     auto second = ferrule::with_deadline(connection.read(), 1h);
     reactor.spawn(read_later(std::move(first), notes));
     reactor.spawn(read_later(std::move(second), notes));
-    while (notes->progress.count() < 2) co_await ferrule::sleep_for(1ms);
+    Until both_have_read(reactor, [notes] { return notes->progress.count() >= 2; });
+    co_await both_have_read;
 }
 
 TEST(ConnectionReader, two_readers_made_before_either_waits_are_misuse_too) {

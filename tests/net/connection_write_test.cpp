@@ -28,6 +28,7 @@ using ferrule_test::in_parallel;
 using ferrule_test::ManualClock;
 using ferrule_test::pattern;
 using ferrule_test::Signal;
+using ferrule_test::Until;
 
 constexpr std::size_t mebibyte = std::size_t{1} << 20;
 
@@ -78,11 +79,13 @@ Task<> write_behind_stuck(Connection connection, std::size_t stuck, Notes* notes
         into->lines.push_back(text_of(flushed));
         into->progress.raise();
     }(&connection, notes));
-    while (ferrule::Network::of(connection.reactor()).counters().slow_sends.value() == 0)
-        co_await ferrule::sleep_for(1ms);
+    const ferrule::Network& network = ferrule::Network::of(connection.reactor());
+    Until stuck_on_its_way(connection.reactor(), [&network] { return network.counters().slow_sends.value() != 0; });
+    co_await stuck_on_its_way;
     while (connection.write(pattern(1000))) *accepted += 1000;
     notes->ended.raise();
-    while (notes->progress.count() == 0) co_await ferrule::sleep_for(1ms);
+    Until flush_ended(connection.reactor(), [notes] { return notes->progress.count() != 0; });
+    co_await flush_ended;
 }
 
 TEST(ConnectionWrite, what_is_on_its_way_counts_against_the_limit) {
@@ -145,7 +148,8 @@ Task<> flush_by_three(Connection connection, std::size_t size, Notes* notes) {
     connection.write(pattern(size));
     for (int number = 0; number < 2; ++number) reactor.spawn(flush_and_note(&connection, notes));
     co_await flush_and_note(&connection, notes);
-    while (notes->progress.count() < 3) co_await ferrule::sleep_for(1ms);
+    Until all_ended(connection.reactor(), [notes] { return notes->progress.count() >= 3; });
+    co_await all_ended;
     notes->ended.raise();
 }
 

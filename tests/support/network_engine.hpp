@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <iterator>
 #include <memory>
@@ -257,6 +258,33 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable condition_;
     unsigned count_ = 0;
+};
+
+/// Waits on a reactor's thread for what has no event of its own there: the predicate is asked at the end of each pass.
+/// A local of the coroutine that awaits it, once.
+class Until final : public ferrule::Subsystem {
+public:
+    Until(ferrule::Reactor& reactor, std::function<bool()> predicate)
+        : reactor_(&reactor), predicate_(std::move(predicate)) {
+        reactor_->add_subsystem(*this);
+    }
+    Until(const Until&) = delete;
+    Until& operator=(const Until&) = delete;
+    ~Until() override { reactor_->remove_subsystem(*this); }
+
+    bool await_ready() const { return predicate_(); }
+    void await_suspend(std::coroutine_handle<> waiter) noexcept { waiter_ = waiter; }
+    void await_resume() const noexcept {}
+
+    bool must_not_sleep() const noexcept override { return waiter_ && predicate_(); }
+    void after_completions() noexcept override {
+        if (waiter_ && predicate_()) reactor_->resume_later(std::exchange(waiter_, nullptr));
+    }
+
+private:
+    ferrule::Reactor* reactor_;
+    std::function<bool()> predicate_;
+    std::coroutine_handle<> waiter_;
 };
 
 /// An event that one coroutine awaits: opened on the reactor's thread.
