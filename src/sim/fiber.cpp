@@ -194,8 +194,8 @@ Fiber::Fiber(FiberStack stack, std::string name, std::move_only_function<void()>
     const auto function = reinterpret_cast<void*>(&Fiber::enter);
     const auto entry = reinterpret_cast<void*>(&ferrule_sim_fiber_entry);
 #if defined(__x86_64__)
-    // r15, r14, r13, r12, rbx, rbp and where `ret` goes; the entry then finds an aligned stack.
-    void** const frame = top - 8;
+    // r15, r14, r13, r12, rbx, rbp and where `ret` goes; the entry then finds the stack aligned, as before a call.
+    void** const frame = top - 9;
     frame[2] = function;
     frame[3] = argument;
     frame[6] = entry;
