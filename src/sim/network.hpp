@@ -12,6 +12,7 @@
 #include <expected>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ferrule::inline v0::sim {
@@ -104,6 +105,7 @@ private:
 
     Network& network_;
     std::string name_;
+    std::uint32_t number_;
     SocketAddress ipv4_;
     SocketAddress ipv6_;
     bool isolated_ = false;

@@ -15,7 +15,6 @@
 namespace ferrule::inline v0::sim {
 
 class File;
-class Host;
 class Machine;
 class World;
 
@@ -106,8 +105,6 @@ public:
 
 private:
     friend class ListenSocket;
-    friend std::expected<Socket, std::error_code> connect_from(World& world, Host& host, const SocketAddress& to,
-                                                               const SocketOptions& options);
     Socket(World& world, std::shared_ptr<File> file, std::uint64_t time_limit_ns) noexcept;
 
     World* world_;
@@ -147,9 +144,6 @@ public:
     [[nodiscard]] SocketAddress address() const;
 
 private:
-    friend std::expected<ListenSocket, std::error_code> listen_at(World& world, Host& host,
-                                                                  const SocketAddress& address,
-                                                                  const ListenSocketOptions& options);
     ListenSocket(World& world, std::shared_ptr<File> file, const SocketOptions& accepted) noexcept;
 
     World* world_;
