@@ -254,7 +254,7 @@ private:
 };
 
 /// The seam with simulated rings and files of a test behind it; plain memory is the system's.
-class RingKernel final : public ForwardingKernel {
+class RingKernel : public ForwardingKernel {
 public:
     explicit RingKernel(sim::Profile profile = sim::Profile::linux_6_18, std::uint32_t descriptor_limit = 1024)
         : descriptors(descriptor_limit), profile_(profile) {}
