@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2]).resolve()
-COMMANDS = ("serve", "test", "bench", "doctor", "format", "tidy", "help")
+COMMANDS = ("serve", "test", "bench", "sim", "doctor", "format", "tidy", "help")
 # What every Debian has, and the script uses before anything is installed.
 BASE = ("bash", "env", "dirname", "readlink", "basename", "sed", "awk", "grep", "sort", "head", "tail", "paste", "cat", "uname", "id", "nproc",
         "tee", "chmod", "rm", "mkdir", "getconf", "perl")  # fmt: skip

@@ -1,0 +1,186 @@
+#include <ferrule/net/connection.hpp>
+#include <ferrule/reactor/deadline.hpp>
+
+#include "sim/workloads/echo.hpp"
+#include "sim/workloads/peer.hpp"
+#include "sim/workloads/registry.hpp"
+#include "sim/workloads/server_program.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferrule_test {
+namespace {
+
+using ferrule::Connection;
+using ferrule::Lease;
+using ferrule::ReadHalf;
+using ferrule::Task;
+using ferrule::WriteHalf;
+using namespace std::chrono_literals;
+
+constexpr auto long_enough = 30min;
+
+Task<> echo_slices(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    while (auto received = co_await run->watch(connection.read())) {
+        for (const auto slice : received) connection.write(slice);
+        co_await run->watch(connection.flush());
+    }
+}
+
+Task<> echo_contiguous(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    while (auto received = co_await run->watch(connection.read())) {
+        connection.write(received.contiguous());
+        co_await run->watch(connection.flush());
+    }
+}
+
+// Holds leases beyond the read that brought them, across the flush.
+Task<> echo_leases(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    std::vector<Lease> held;
+    while (auto received = co_await run->watch(connection.read())) {
+        while (auto lease = received.take()) held.push_back(std::move(lease));
+        for (const Lease& lease : held) connection.write(lease.slice());
+        co_await run->watch(connection.flush());
+        held.clear();
+    }
+}
+
+Task<> echo_in_place(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    while (auto received = co_await run->watch(connection.read())) {
+        for (const auto slice : received) {
+            const auto room = connection.span(slice.size());
+            if (room.empty()) break;
+            std::copy(slice.begin(), slice.end(), room.begin());
+            connection.advance(slice.size());
+        }
+        co_await run->watch(connection.flush());
+    }
+}
+
+Task<> echo_with_deadlines(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    for (;;) {
+        auto received = co_await run->watch(ferrule::with_deadline(connection.read(), long_enough));
+        if (!received) break;
+        for (const auto slice : received) connection.write(slice);
+        co_await run->watch(ferrule::with_deadline(connection.flush(), long_enough));
+    }
+}
+
+Task<> echo_halves(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    auto [reads, writes] = std::move(connection).split();
+    while (auto received = co_await run->watch(reads.read())) {
+        for (const auto slice : received) writes.write(slice);
+        co_await run->watch(writes.flush());
+    }
+}
+
+// What is written and not flushed leaves with a later flush, or with the close.
+Task<> echo_now_and_then(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    std::uint32_t reads = 0;
+    while (auto received = co_await run->watch(connection.read())) {
+        for (const auto slice : received) connection.write(slice);
+        received.reset();
+        if (++reads % 3 == 0) co_await run->watch(connection.flush());
+    }
+}
+
+using Echo = Task<> (*)(WorkloadRun*, Connection);
+constexpr std::array<Echo, 7> echoes = {echo_slices,         echo_contiguous, echo_leases,      echo_in_place,
+                                        echo_with_deadlines, echo_halves,     echo_now_and_then};
+
+}  // namespace
+
+ferrule::ConnectionHandler any_echo(WorkloadRun& run) {
+    const Echo echo = echoes[run.random().below(echoes.size())];
+    return [&run, echo](Connection connection) { return echo(&run, std::move(connection)); };
+}
+
+void echo_once(WorkloadRun& run, ServerProgram& server, const EchoPeer& plan) {
+    auto peer = Peer::connect(run, plan.machine, server.address());
+    if (!peer) return run.incomplete(plan.name + ": could not connect");
+    const Pattern pattern{plan.key};
+    std::uint64_t received = 0;
+    peer->both(
+        [&] {
+            if (peer->send(pattern, 0, plan.bytes, plan.piece_max)) peer->shutdown_sending();
+        },
+        [&] { received = peer->receive(pattern, 0, plan.bytes, plan.piece_max); });
+    if (received == plan.bytes) run.expect(peer->receive_to_end() == 0, "an echo sends more than it got");
+    if (received != plan.bytes || peer->broken()) {
+        run.incomplete(plan.name + ": " + std::to_string(received) + " of " + std::to_string(plan.bytes) +
+                       " bytes came back");
+    }
+    ++run.messages_checked;
+}
+
+void add_echo_peers(WorkloadRun& run, ServerProgram& server, std::uint32_t peers, std::uint64_t bytes_max) {
+    for (std::uint32_t index = 0; index < peers; ++index) {
+        EchoPeer plan;
+        plan.name = "echo peer " + std::to_string(index);
+        plan.machine = index % ServerProgram::client_machines;
+        plan.key = run.random().next();
+        const std::uint64_t most = run.random().one_in(3) ? bytes_max : bytes_max / 16 + 1;
+        plan.bytes = run.random().between(1, most);
+        plan.piece_max = run.choose<std::size_t>({1, 7, 100, 1500, 16384});
+        plan.piece_max = std::max<std::size_t>(plan.piece_max, plan.bytes / 256);
+        server.client(plan.name, plan.machine, [&run, &server, plan] { echo_once(run, server, plan); });
+    }
+}
+
+namespace {
+
+void run_echo(WorkloadRun& run) {
+    ServerProgram server{run, run.server_options()};
+    server.on_connection(any_echo(run));
+    add_echo_peers(run, server, run.connections(1, 40), 64 * 1024);
+    server.start();
+    run.finish();
+}
+
+void run_unix(WorkloadRun& run) {
+    ServerProgram server{run, run.server_options()};
+    ferrule::PortOptions port;
+    port.host = run.random().one_in(2) ? "unix:/run/server.socket" : "unix:@server";
+    port.backlog = static_cast<std::int32_t>(run.choose({1, 4, 64}));
+    port.accept_mode =
+        run.choose({ferrule::AcceptMode::hand_over_round_robin, ferrule::AcceptMode::hand_over_least_loaded});
+    server.listen(port);
+    server.on_connection(any_echo(run));
+    add_echo_peers(run, server, run.connections(1, 30), 32 * 1024);
+    server.start();
+    run.finish();
+}
+
+// One buffer, or two, for all connections: a starved reader receives into private memory, and nothing is lost.
+void run_starvation(WorkloadRun& run) {
+    ferrule::ServerOptions options = run.server_options();
+    options.network.receive_buffer_count = run.choose({1u, 1u, 2u});
+    options.network.receive_buffer_size = run.choose({1u, 16u, 64u, 1024u});
+    options.network.receive_lease_limit = run.choose({1u, 2u, 64u});
+    const std::uint64_t bytes_max = std::uint64_t{options.network.receive_buffer_size} * 200;
+    ServerProgram server{run, options};
+    server.on_connection(any_echo(run));
+    add_echo_peers(run, server, run.connections(2, 30), std::min<std::uint64_t>(bytes_max, 16 * 1024));
+    server.start();
+    run.finish();
+}
+
+}  // namespace
+
+const Workload echo_workload{"echo", "echo servers of several shapes, whole streams both ways at once", run_echo};
+const Workload unix_workload{"unix", "the same over Unix sockets, handed over between reactors", run_unix};
+const Workload starvation_workload{"starvation", "one receive buffer, or two, for all connections of a reactor",
+                                   run_starvation};
+
+}  // namespace ferrule_test

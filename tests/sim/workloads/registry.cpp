@@ -1,0 +1,23 @@
+#include "sim/workloads/registry.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace ferrule_test {
+
+std::span<const Workload> workloads() {
+    static const std::array all = {
+        echo_workload,  pipelined_workload, half_close_workload, storm_workload,      cancellation_workload,
+        drain_workload, deadlines_workload, posts_workload,      starvation_workload, proxy_workload,
+        unix_workload,  hop_workload,       hostile_workload,
+    };
+    return all;
+}
+
+const Workload* find_workload(std::string_view name) {
+    const auto all = workloads();
+    const auto found = std::find_if(all.begin(), all.end(), [name](const Workload& each) { return each.name == name; });
+    return found != all.end() ? &*found : nullptr;
+}
+
+}  // namespace ferrule_test

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "sim/workloads/workload.hpp"
+
+namespace ferrule_test {
+
+extern const Workload echo_workload;
+extern const Workload pipelined_workload;
+extern const Workload half_close_workload;
+extern const Workload storm_workload;
+extern const Workload cancellation_workload;
+extern const Workload drain_workload;
+extern const Workload deadlines_workload;
+extern const Workload posts_workload;
+extern const Workload starvation_workload;
+extern const Workload proxy_workload;
+extern const Workload unix_workload;
+extern const Workload hop_workload;
+extern const Workload hostile_workload;
+
+}  // namespace ferrule_test

@@ -1,0 +1,208 @@
+#include "sim/workloads/workload.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace ferrule_test {
+namespace {
+
+using namespace std::chrono_literals;
+using ferrule::sim::Fault;
+using ferrule::sim::Faults;
+using ferrule::sim::Profile;
+
+// Random numbers of the plan and of the simulation must not be the same sequence.
+constexpr std::uint64_t plan_salt = 0x706c'616e;
+constexpr std::uint32_t of_a_million = 1'000'000;
+// More than one in five occasions, and hardly anything but faults happens.
+constexpr std::uint32_t rate_max = 200'000;
+// Of the reports that a run gives, all say the same beyond these.
+constexpr std::size_t incomplete_reported = 3;
+
+// These end a connection that did nothing wrong.
+constexpr std::array breaking = {Fault::peer_resets, Fault::accept_aborted, Fault::operation_fails};
+
+}  // namespace
+
+WorkloadRun::WorkloadRun(const RunSettings& settings)
+    : settings_(settings), random_(ferrule::sim::Random::mix(settings.seed ^ plan_salt)) {
+    profile_ = choose({Profile::linux_6_1, Profile::linux_6_6, Profile::linux_6_12, Profile::linux_6_18});
+    choose_faults();
+}
+
+WorkloadRun::~WorkloadRun() = default;
+
+// Swarm testing: a run has a random subset of the faults, each with a strength of its own, because a fault that happens
+// all the time hides what another would show.
+void WorkloadRun::choose_faults() {
+    const Faults usual = Faults::usual();
+    const bool none = random_.one_in(8);
+    const std::uint64_t share = random_.between(1, 4);
+    for (std::size_t index = 0; index < usual.rates.size(); ++index) {
+        const bool on = random_.below(4) < share;
+        const std::uint64_t strength = random_.below(7);
+        if (none || !on || !settings_.faults) continue;
+        // From an eighth to eight times the usual.
+        const std::uint64_t rate = (std::uint64_t{usual.rates[index]} << strength) >> 3;
+        faults_.rates[index] = static_cast<std::uint32_t>(std::min<std::uint64_t>(rate, rate_max));
+    }
+    static_assert(rate_max < of_a_million);
+    faults_.placed = settings_.placed;
+    faults_.left_out = settings_.left_out;
+}
+
+std::uint32_t WorkloadRun::connections(std::uint32_t least, std::uint32_t most) {
+    return static_cast<std::uint32_t>(std::min(random_.between(least, most), settings_.connections_max));
+}
+
+std::uint32_t WorkloadRun::messages(std::uint32_t least, std::uint32_t most) {
+    return static_cast<std::uint32_t>(std::min(random_.between(least, most), settings_.messages_max));
+}
+
+ferrule::sim::Simulation& WorkloadRun::simulation() {
+    if (simulation_ == nullptr) {
+        ferrule::sim::SimulationOptions options;
+        options.seed = settings_.seed;
+        options.faults = faults_;
+        options.trace_entries = settings_.trace_entries;
+        if (random_.one_in(4)) {
+            options.network.latency_min_ns = 0;
+            options.network.latency_max_ns = choose<std::uint64_t>({0, 1'000'000, 100'000'000});
+        }
+        options.network.cut_percent = choose({0u, 25u, 100u});
+        if (random_.one_in(4)) {
+            options.network.send_buffer_min_bytes = 2048;
+            options.network.send_buffer_max_bytes = 8192;
+            options.network.receive_window_min_bytes = 2048;
+            options.network.receive_window_max_bytes = 8192;
+        }
+        simulation_ = std::make_unique<ferrule::sim::Simulation>(options);
+    }
+    return *simulation_;
+}
+
+ferrule::sim::Machine& WorkloadRun::server_machine() {
+    if (server_machine_ == nullptr) {
+        ferrule::sim::MachineOptions options;
+        options.profile = profile_;
+        options.cpus = static_cast<unsigned>(random_.between(1, 4));
+        server_machine_ = &simulation().machine("server", options);
+    }
+    return *server_machine_;
+}
+
+ferrule::sim::Machine& WorkloadRun::client_machine(std::size_t index) {
+    while (client_machines_.size() <= index) {
+        client_machines_.push_back(&simulation().machine("client-" + std::to_string(client_machines_.size())));
+    }
+    return *client_machines_[index];
+}
+
+ferrule::Address WorkloadRun::server_address(std::uint16_t port) {
+    const auto address = server_machine().ipv4(port);
+    return *ferrule::Address::from(address.data(), address.size());
+}
+
+void WorkloadRun::client(std::string name, std::size_t machine, std::function<void()> program) {
+    simulation().process(client_machine(machine), std::move(name), std::move(program));
+}
+
+void WorkloadRun::program(std::string name, std::function<void()> program) {
+    simulation().process(server_machine(), std::move(name), std::move(program));
+}
+
+ferrule::ReactorOptions WorkloadRun::reactor_options() {
+    ferrule::ReactorOptions options;
+    options.submission_entries = choose({4u, 4u, 8u, 16u, 64u, 256u});
+    options.completion_entries = choose({0u, 2 * options.submission_entries, 2 * options.submission_entries});
+    options.inline_budget = choose({1u, 2u, 8u, 128u});
+    options.spin = choose({0us, 0us, 0us, 20us});
+    options.offload_threads = choose({1u, 2u});
+    return options;
+}
+
+ferrule::NetworkOptions WorkloadRun::network_options() {
+    ferrule::NetworkOptions options;
+    options.receive_buffer_count = choose({1u, 2u, 4u, 4u, 8u, 16u, 64u, 256u});
+    options.receive_buffer_size = choose({32u, 128u, 512u, 2048u, 4096u});
+    options.incremental_buffers = random_.one_in(3);
+    options.receive_lease_limit = choose({1u, 2u, 4u, 32u, 32u});
+    options.write_slab_size = choose({1u, 200u, 960u, 960u, 5000u});
+    options.memory_kept = choose<std::uint64_t>({0, 64ull << 10, 4ull << 20});
+    options.linger = choose({ferrule::Linger::adaptive, ferrule::Linger::always});
+    // Longer than any fault holds a segment back.
+    options.idle_timeout = options.read_timeout = options.write_timeout = 30min;
+    options.linger_timeout = 5min;
+    return options;
+}
+
+ferrule::ServerOptions WorkloadRun::server_options() {
+    ferrule::ServerOptions options;
+    options.host = choose({"", "", "0.0.0.0", "*"});
+    options.port = choose({0, 8080});
+    options.reactors = choose({1u, 1u, 2u, 3u, 4u});
+    options.accept_mode =
+        choose({ferrule::AcceptMode::per_reactor, ferrule::AcceptMode::per_reactor,
+                ferrule::AcceptMode::hand_over_round_robin, ferrule::AcceptMode::hand_over_least_loaded});
+    options.pin_reactors = random_.one_in(4);
+    options.drain_timeout = 10min;
+    options.reactor = reactor_options();
+    options.network = network_options();
+    return options;
+}
+
+void WorkloadRun::find(std::string what) {
+    simulation().finding(std::move(what));
+}
+
+std::uint64_t WorkloadRun::fired(Fault fault) const {
+    return simulation_ != nullptr ? simulation_->fired()[fault].times : 0;
+}
+
+std::uint64_t WorkloadRun::breaks() const {
+    std::uint64_t sum = 0;
+    for (const Fault fault : breaking) sum += fired(fault);
+    return sum;
+}
+
+void WorkloadRun::finish() {
+    // Programs that were abandoned in their middle have left everything.
+    if (!simulation().run()) return;
+    expect(tasks_begun == tasks_ended, "handlers that began have not ended");
+    if (!awaits.balanced()) {
+        find("of " + std::to_string(awaits.begun) + " awaits " + std::to_string(awaits.ended) + " ended, " +
+             std::to_string(awaits.destroyed) + " were destroyed, and " + std::to_string(awaits.ended_again) +
+             " ended again");
+    }
+    // A failed operation of the engine's own may end everything.
+    if (incomplete_.size() <= breaks() + refused_ || fired(Fault::operation_fails) != 0) return;
+    std::string report = std::to_string(incomplete_.size()) + " connections were not served whole, but faults broke " +
+                         std::to_string(breaks()) + " and the server refused " + std::to_string(refused_);
+    for (std::size_t index = 0; index < std::min(incomplete_.size(), incomplete_reported); ++index) {
+        report += "; " + incomplete_[index];
+    }
+    find(std::move(report));
+}
+
+RunResult WorkloadRun::result() const {
+    RunResult result;
+    result.connections = connections_made;
+    result.messages = messages_checked;
+    result.bytes = bytes_checked;
+    if (simulation_ == nullptr) return result;
+    result.findings = simulation_->findings();
+    result.faults = simulation_->fired();
+    result.fingerprint = simulation_->fingerprint();
+    result.operations = simulation_->operations();
+    result.virtual_ns = simulation_->now_ns() - ferrule::sim::Simulation::start_ns;
+    result.trace = simulation_->trace();
+    return result;
+}
+
+RunResult run_workload(const Workload& workload, const RunSettings& settings) {
+    WorkloadRun run{settings};
+    workload.run(run);
+    return run.result();
+}
+
+}  // namespace ferrule_test
