@@ -27,17 +27,18 @@ constexpr std::size_t dense_bytes = 2048;
 constexpr std::size_t stride = 64;
 constexpr unsigned char pattern_byte = 0xd6;
 
-std::uint64_t word_at(const std::byte* memory) noexcept {
-    std::uint64_t word = 0;
-    std::memcpy(&word, memory, sizeof word);
-    return word;
+using AnyWord [[gnu::may_alias, gnu::aligned(1)]] = std::uint64_t;
+
+// Not checked by AddressSanitizer: memory that two requests have is poisoned, and the finding that says so is better.
+[[gnu::no_sanitize_address]] std::uint64_t word_at(const std::byte* memory) noexcept {
+    return *reinterpret_cast<const AnyWord*>(memory);
 }
 
 const std::byte* bytes_at(std::uintptr_t address) noexcept {
     return reinterpret_cast<const std::byte*>(address);
 }
 
-std::uint64_t hash_of(std::uintptr_t address, std::size_t length) noexcept {
+[[gnu::no_sanitize_address]] std::uint64_t hash_of(std::uintptr_t address, std::size_t length) noexcept {
     const std::byte* const memory = bytes_at(address);
     constexpr std::uint64_t odd = 0x9e37'79b9'7f4a'7c15;
     std::uint64_t hash = length;
