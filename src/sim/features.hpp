@@ -36,6 +36,9 @@ struct Features {
     bool work_in_rounds;
     /// After so many pieces in a row a multishot lets others run (6.8); 0: never.
     std::uint32_t multishot_rounds;
+    /// The pieces of a multishot do not overtake ends that came before them (6.15, and 6.12 from its thirtieth update
+    /// on: the 6.12 of this simulation has it). Incremental buffers need that.
+    bool multishot_keeps_order;
     /// A group id below 64 that is registered again goes on with the old head: a bug that 6.11 mended.
     bool keeps_low_group_heads;
     /// Rings and buffer rings count as locked memory (6.13).

@@ -121,6 +121,7 @@ private:
     void fail(Request& request, std::int32_t error);
     void mark_failed(Request& request) noexcept;
     void flush_completions();
+    void post_in_order(Request* first);
     void go_on_with_chain(Request& request);
     void cancel_chain(Request& failed);
     void end(Request& request);
@@ -139,6 +140,7 @@ private:
     Outcome cancel(Request& request);
     int cancel_all(Cancelling& wanted);
     int cancel_one(Request& request);
+    void interrupt_soon(Request& request);
     [[nodiscard]] static bool matches(const Request& request, const Cancelling& wanted) noexcept;
     int cancel_synchronously(const abi::SyncCancelRegistration& registration);
 

@@ -9,6 +9,9 @@ namespace ferrule::inline v0::sim {
 namespace {
 /// A cancel that waits asks again so often; then it has run out of time.
 constexpr unsigned synchronous_tries_max = 16;
+/// How long a worker takes to notice that it was interrupted.
+constexpr std::uint64_t interrupt_delay_ns_min = 1'000;
+constexpr std::uint64_t interrupt_delay_ns_max = 1'000'000;
 }  // namespace
 
 struct FrontEnd::Cancelling {
@@ -29,7 +32,11 @@ bool FrontEnd::matches(const Request& request, const Cancelling& wanted) noexcep
 
 int FrontEnd::cancel_one(Request& request) {
     if (request.cancelled) return 0;  // asked for twice, before the first has been acted on
-    if (world_.fault(Fault::cancel_too_late)) return -EALREADY;
+    if (request.stage == Stage::armed && !request.multishot && !request.event_pending &&
+        world_.fault(Fault::cancel_too_late)) {
+        interrupt_soon(request);
+        return -EALREADY;
+    }
     switch (request.stage) {
         case Stage::armed:
             if (request.in_work_list && !request.multishot && world_.fault(Fault::cancel_misses)) {
@@ -64,6 +71,18 @@ int FrontEnd::cancel_one(Request& request) {
         default:
             return -ENOENT;
     }
+}
+
+// As when a worker executes it: the cancel interrupts the worker, and the request ends as soon as that has noticed,
+// with what there was to do until then. A multishot never waits in a worker.
+void FrontEnd::interrupt_soon(Request& request) {
+    request.event_pending = true;
+    request.event = world_.at(world_.now_ns() + world_.random().between(interrupt_delay_ns_min, interrupt_delay_ns_max),
+                              [&request] {
+                                  request.event_pending = false;
+                                  request.cancelled = (request.file->readiness() & events_of(request)) == 0;
+                                  request.ring->queue_work(request);
+                              });
 }
 
 int FrontEnd::cancel_all(Cancelling& wanted) {

@@ -18,6 +18,10 @@ void FrontEnd::post(std::uint64_t user_data, std::int32_t result, std::uint32_t 
 }
 
 bool FrontEnd::post_more(Request& request, std::int32_t result, std::uint32_t flags) {
+    if (features_.multishot_keeps_order && done_first_ != nullptr) {
+        done_last_ = nullptr;
+        post_in_order(std::exchange(done_first_, nullptr));
+    }
     if (world_.fault(Fault::completion_overflow) ||
         !queues_.post({request.entry.user_data, result, flags | abi::completion_more})) {
         // A multishot's order cannot be kept in the overflow list: it ends with this one.
@@ -72,8 +76,9 @@ void FrontEnd::complete(Request& request) {
     }
     request.stage = Stage::completed;
     request.next_queued = nullptr;
+    // Who shares buffers counts on the order in which they were filled.
     const bool overtaken = !request.delayed && !request.skip && request.next_in_chain == nullptr &&
-                           world_.fault(Fault::completion_delayed);
+                           (request.flags & abi::completion_buffer) == 0 && world_.fault(Fault::completion_delayed);
     Request*& first = overtaken ? overtaken_first_ : done_first_;
     Request*& last = overtaken ? overtaken_last_ : done_last_;
     (last != nullptr ? last->next_queued : first) = &request;
@@ -88,17 +93,21 @@ void FrontEnd::flush_completions() {
             request = std::exchange(overtaken_first_, nullptr);
             overtaken_last_ = nullptr;
         }
-        while (request != nullptr) {
-            Request& ended = *request;
-            request = request->next_queued;
-            if (!ended.skip) post(ended.entry.user_data, ended.result, ended.flags);
-            if (ended.entry.opcode != abi::Operation::timeout) ++posted_;
-            go_on_with_chain(ended);
-            end(ended);
-        }
+        post_in_order(request);
         if (!counted_timeouts_.empty()) count_timeouts();
     }
     if (deferred_first_ != nullptr) release_deferred();
+}
+
+void FrontEnd::post_in_order(Request* first) {
+    while (first != nullptr) {
+        Request& ended = *first;
+        first = ended.next_queued;
+        if (!ended.skip) post(ended.entry.user_data, ended.result, ended.flags);
+        if (ended.entry.opcode != abi::Operation::timeout) ++posted_;
+        go_on_with_chain(ended);
+        end(ended);
+    }
 }
 
 void FrontEnd::go_on_with_chain(Request& request) {
