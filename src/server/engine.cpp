@@ -144,7 +144,33 @@ std::vector<int> Server::Engine::allowed_cpus() const {
     return cpus;
 }
 
+// A limit of locked memory holds for all rings of a user together. Each ring takes what it can get, so under a tight
+// limit the first would be large and the last impossible: then all are made anew, half as large.
 void Server::Engine::make_reactors() {
+    ReactorOptions reactor = options_.reactor;
+    std::vector<std::unique_ptr<Member>> members;
+    for (;;) {
+        const bool smallest = reactor.submission_entries <= control_entries;
+        try {
+            members = make_members(reactor);
+            const std::uint32_t entries = members.front()->reactor->ring().entries();
+            const bool alike = std::all_of(members.begin(), members.end(), [entries](const auto& member) {
+                return member->reactor->ring().entries() == entries;
+            });
+            if (alike || smallest) break;
+        } catch (const StartError& error) {
+            if (error.code() != std::errc::not_enough_memory || smallest) throw;
+        }
+        members.clear();
+        reactor.submission_entries /= 2;
+        if (reactor.completion_entries != 0)
+            reactor.completion_entries = std::max(reactor.completion_entries / 2, reactor.submission_entries);
+    }
+    const std::lock_guard lock(mutex_);
+    members_ = std::move(members);
+}
+
+std::vector<std::unique_ptr<Member>> Server::Engine::make_members(const ReactorOptions& reactor) {
     const std::vector<int> cpus = allowed_cpus();
     const std::size_t count = reactor_count();
     std::vector<std::unique_ptr<Member>> members;
@@ -152,7 +178,7 @@ void Server::Engine::make_reactors() {
         auto member = std::make_unique<Member>();
         member->sockets.resize(ports_.size());
         member->given.resize(count);
-        ReactorOptions options = options_.reactor;
+        ReactorOptions options = reactor;
         if (options_.pin_reactors) options.cpu = cpus[index % cpus.size()];
         try {
             member->reactor = std::make_unique<Reactor>(static_cast<std::uint32_t>(index), options, kernel_);
@@ -163,8 +189,7 @@ void Server::Engine::make_reactors() {
         member->reactor->on_start([this, index](Reactor&) { start_member(index); });
         members.push_back(std::move(member));
     }
-    const std::lock_guard lock(mutex_);
-    members_ = std::move(members);
+    return members;
 }
 
 void Server::Engine::open_ports() {

@@ -53,6 +53,7 @@ private:
     void open_port(std::size_t index, Socket& first);
     std::vector<int> allowed_cpus() const;
     void make_reactors();
+    std::vector<std::unique_ptr<Member>> make_members(const ReactorOptions& reactor);
     void start_threads();
     void run_member(std::size_t index) noexcept;
     void start_member(std::size_t index);

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -22,6 +23,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -613,6 +615,70 @@ TEST(Server, AFailureAtAnyPointOfTheStartIsReportedAndLeavesNothing) {
             if (kernel.calls(call) <= skipped) break;
         }
     }
+}
+
+/// A user who may lock only so many entries of all rings together.
+class TightKernel : public ForwardingKernel {
+public:
+    explicit TightKernel(std::uint32_t entries) : left_(entries) {}
+
+    int io_uring_setup(std::uint32_t entries, ferrule::abi::Parameters* parameters) noexcept override {
+        const std::lock_guard lock(mutex_);
+        if (entries > left_) return -ENOMEM;
+        const int ring = ForwardingKernel::io_uring_setup(entries, parameters);
+        if (ring >= 0) {
+            rings_[ring] = entries;
+            left_ -= entries;
+        }
+        return ring;
+    }
+    int close(int fd) noexcept override {
+        const std::lock_guard lock(mutex_);
+        if (const auto ring = rings_.find(fd); ring != rings_.end()) {
+            left_ += ring->second;
+            rings_.erase(ring);
+        }
+        return ForwardingKernel::close(fd);
+    }
+    std::vector<std::uint32_t> rings() {
+        const std::lock_guard lock(mutex_);
+        std::vector<std::uint32_t> entries;
+        for (const auto& [ring, size] : rings_) entries.push_back(size);
+        std::sort(entries.begin(), entries.end());
+        return entries;
+    }
+
+private:
+    std::mutex mutex_;
+    std::uint32_t left_;
+    std::map<int, std::uint32_t> rings_;
+};
+
+TEST(Server, UnderATightLimitOfLockedMemoryAllRingsAreHalvedAlike) {
+    TightKernel kernel(2500);
+    ServerOptions options = on_loopback(4);
+    options.reactor.submission_entries = 1024;
+    Server server(options, kernel);
+    server.on_connection(tell_reactor);
+    Running running(server);
+    Client client(running.address());
+    EXPECT_EQ(client.exchange("x").size(), 1u);
+    EXPECT_EQ(kernel.rings(), (std::vector<std::uint32_t>{8, 512, 512, 512, 512}));
+    EXPECT_EQ(running.stop(), 0);
+}
+
+TEST(Server, LockedMemoryForNoMoreThanAFewRingsIsAnError) {
+    TightKernel kernel(20);
+    Server server(on_loopback(8), kernel);
+    server.on_connection(echo);
+    try {
+        server.run();
+        ADD_FAILURE() << "it started";
+    } catch (const StartError& error) {
+        EXPECT_EQ(error.code(), std::errc::not_enough_memory);
+        EXPECT_NE(std::string(error.what()).find("reactor "), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(kernel.rings(), std::vector<std::uint32_t>{});
 }
 
 // ---- faults ----
