@@ -50,12 +50,16 @@ std::string seconds(std::uint64_t time_ns) {
 Scheduler::Scheduler(const SimulationOptions& options)
     : random_(Random::mix(options.seed)),
       fingerprint_(Random::mix(options.seed + 1)),
-      fault_seed_(Random::mix(options.seed ^ 0x5fa9'6e31'd15c'0f27)),
       time_limit_ns_(Simulation::start_ns + static_cast<std::uint64_t>(options.time_limit.count())),
       step_limit_(options.step_limit),
       stack_bytes_(options.stack_bytes),
       trace_entries_(options.trace_entries) {
-    for (std::size_t kind = 0; kind < fault_count; ++kind) plans_[kind].rate = options.faults.rates[kind];
+    const std::uint64_t fault_seed = Random::mix(options.seed ^ 0x5fa9'6e31'd15c'0f27);
+    for (std::size_t kind = 0; kind < fault_count; ++kind) {
+        plans_[kind].seed = fault_seed + Random::mix(kind + 1);
+        const Wide rate = std::min<std::uint64_t>(options.faults.rates[kind], of_all);
+        plans_[kind].threshold = (rate << 64) / of_all;
+    }
     for (const PlacedFault& fault : options.faults.placed) {
         plans_[static_cast<std::size_t>(fault.fault)].placed.push_back(fault.occasion);
     }
@@ -318,7 +322,7 @@ bool Scheduler::fault(Fault kind) noexcept {
     Plan& plan = plans_[number];
     FaultCount& count = fired_.counts[number];
     const std::uint64_t occasion = count.occasions++;
-    bool happens = plan.rate != 0 && Random::mix(fault_seed_ + Random::mix(number + 1) + occasion) % of_all < plan.rate;
+    bool happens = plan.threshold != 0 && Random::mix(plan.seed + occasion) < plan.threshold;
     if (plan.next_placed < plan.placed.size() && plan.placed[plan.next_placed] == occasion) {
         happens = true;
         while (plan.next_placed < plan.placed.size() && plan.placed[plan.next_placed] == occasion) ++plan.next_placed;

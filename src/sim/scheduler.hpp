@@ -73,9 +73,12 @@ private:
         std::int64_t third;
         std::uint64_t fiber;  ///< 0: none
     };
+    __extension__ using Wide = unsigned __int128;
     /// Whether a fault happens: a rate, and its exceptions in the order of their occasions.
     struct Plan {
-        std::uint32_t rate = 0;
+        std::uint64_t seed = 0;
+        /// Of 2^64.
+        Wide threshold = 0;
         std::size_t next_placed = 0;
         std::size_t next_left_out = 0;
         std::vector<std::uint64_t> placed;
@@ -112,7 +115,6 @@ private:
     FiredFaults fired_;
     FiberContext context_;
 
-    std::uint64_t fault_seed_;
     std::uint64_t time_limit_ns_;
     std::uint64_t step_limit_;
     std::size_t stack_bytes_;
