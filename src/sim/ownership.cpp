@@ -66,12 +66,9 @@ void lift([[maybe_unused]] std::uintptr_t address, [[maybe_unused]] std::size_t 
 }
 
 #if !defined(FERRULE_SIM_POISONS)
+// All of it: what is left of an incremental buffer is looked at from wherever it begins then.
 void fill(std::uintptr_t address, std::size_t length) noexcept {
-    auto* const memory = reinterpret_cast<std::byte*>(address);
-    std::memset(memory, pattern_byte, std::min(length, dense_bytes));
-    for (std::size_t at = dense_bytes; at + sizeof(std::uint64_t) <= length; at += stride) {
-        std::memset(memory + at, pattern_byte, sizeof(std::uint64_t));
-    }
+    std::memset(reinterpret_cast<void*>(address), pattern_byte, length);
 }
 
 /// Whether the pattern is still there, in one word of each cache line.

@@ -149,6 +149,7 @@ void run_echo(WorkloadRun& run) {
 }
 
 void run_unix(WorkloadRun& run) {
+    run.on_one_machine();
     ServerProgram server{run, run.server_options()};
     ferrule::PortOptions port;
     port.host = run.random().one_in(2) ? "unix:/run/server.socket" : "unix:@server";

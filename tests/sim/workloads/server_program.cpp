@@ -34,7 +34,8 @@ void ServerProgram::client(std::string name, std::size_t machine, std::function<
 }
 
 void ServerProgram::start() {
-    stop_by_signal_ = run_->random().one_in(2);
+    // A signal would end the peers on the same machine, too.
+    stop_by_signal_ = run_->random().one_in(2) && !run_->has_one_machine();
     run_->program("server", [this] { serve(); });
     // Without clients nobody would stop it.
     if (clients_ == 0) client("nobody", 0, [] {});

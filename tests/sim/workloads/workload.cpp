@@ -92,6 +92,7 @@ ferrule::sim::Machine& WorkloadRun::server_machine() {
 }
 
 ferrule::sim::Machine& WorkloadRun::client_machine(std::size_t index) {
+    if (one_machine_) return server_machine();
     while (client_machines_.size() <= index) {
         client_machines_.push_back(&simulation().machine("client-" + std::to_string(client_machines_.size())));
     }
@@ -99,7 +100,8 @@ ferrule::sim::Machine& WorkloadRun::client_machine(std::size_t index) {
 }
 
 ferrule::Address WorkloadRun::server_address(std::uint16_t port) {
-    const auto address = server_machine().ipv4(port);
+    const bool ipv6 = address_family_ == ferrule::AddressFamily::ipv6;
+    const auto address = ipv6 ? server_machine().ipv6(port) : server_machine().ipv4(port);
     return *ferrule::Address::from(address.data(), address.size());
 }
 
@@ -116,7 +118,8 @@ ferrule::ReactorOptions WorkloadRun::reactor_options() {
     options.submission_entries = choose({4u, 4u, 8u, 16u, 64u, 256u});
     options.completion_entries = choose({0u, 2 * options.submission_entries, 2 * options.submission_entries});
     options.inline_budget = choose({1u, 2u, 8u, 128u});
-    options.spin = choose({0us, 0us, 0us, 20us});
+    // A spinning reactor looks at the clock thousands of times in a microsecond of virtual time.
+    options.spin = choose({0us, 0us, 0us, 0us, 0us, 0us, 0us, 1us});
     options.offload_threads = choose({1u, 2u});
     return options;
 }
@@ -138,7 +141,9 @@ ferrule::NetworkOptions WorkloadRun::network_options() {
 
 ferrule::ServerOptions WorkloadRun::server_options() {
     ferrule::ServerOptions options;
-    options.host = choose({"", "", "0.0.0.0", "*"});
+    options.host = choose({"", "", "0.0.0.0", "*", "::"});
+    address_family_ =
+        options.host != "0.0.0.0" && random_.one_in(3) ? ferrule::AddressFamily::ipv6 : ferrule::AddressFamily::ipv4;
     options.port = choose({0, 8080});
     options.reactors = choose({1u, 1u, 2u, 3u, 4u});
     options.accept_mode =

@@ -92,6 +92,9 @@ public:
     /// The machine of the programs under test, and those of their peers; made at the first call.
     [[nodiscard]] ferrule::sim::Machine& server_machine();
     [[nodiscard]] ferrule::sim::Machine& client_machine(std::size_t index);
+    /// Peers are on the server machine too, from now on: a Unix socket is of its machine.
+    void on_one_machine() noexcept { one_machine_ = true; }
+    [[nodiscard]] bool has_one_machine() const noexcept { return one_machine_; }
     /// The address of the server machine, of a family that chance chooses.
     [[nodiscard]] ferrule::Address server_address(std::uint16_t port);
     /// A program of a peer.
@@ -153,9 +156,11 @@ private:
     ferrule::sim::Random random_;
     ferrule::sim::Faults faults_;
     ferrule::sim::Profile profile_{};
+    ferrule::AddressFamily address_family_ = ferrule::AddressFamily::ipv4;
     std::unique_ptr<ferrule::sim::Simulation> simulation_;
     ferrule::sim::Machine* server_machine_ = nullptr;
     std::vector<ferrule::sim::Machine*> client_machines_;
+    bool one_machine_ = false;
     std::vector<std::string> incomplete_;
     std::uint64_t refused_ = 0;
 };
