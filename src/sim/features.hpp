@@ -36,6 +36,8 @@ struct Features {
     bool work_in_rounds;
     /// After so many pieces in a row a multishot lets others run (6.8); 0: never.
     std::uint32_t multishot_rounds;
+    /// A multishot receive that has emptied the socket does not look for more before it is told of some. 6.5
+    bool trusts_emptiness;
     /// The pieces of a multishot do not overtake ends that came before them (6.15, and 6.12 from its thirtieth update
     /// on: the 6.12 of this simulation has it). Incremental buffers need that.
     bool multishot_keeps_order;

@@ -209,6 +209,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             if (got < 0 || (whole && room != 0)) mark_failed(request);
             request.result =
                 request.done != 0 ? static_cast<std::int32_t>(request.done) : static_cast<std::int32_t>(got);
+            if (got == 0 && file.nonempty()) request.flags |= abi::completion_socket_nonempty;
             return Outcome::done;
         }
         request.idle_tries = 0;
@@ -223,6 +224,9 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
         }
         if (world_.fault(Fault::multishot_ends) || !post_more(request, total, completion)) {
             return finish(request, total, completion);
+        }
+        if (features_.trusts_emptiness && (completion & abi::completion_socket_nonempty) == 0) {
+            return request.polled ? Outcome::waits : Outcome::again;
         }
         if (features_.multishot_rounds != 0 && round == features_.multishot_rounds) return Outcome::requeue;
     }

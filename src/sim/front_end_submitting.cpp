@@ -363,7 +363,7 @@ void FrontEnd::settle(Request& request, Outcome outcome) {
 std::uint32_t FrontEnd::events_of(const Request& request) noexcept {
     switch (request.entry.opcode) {
         case abi::Operation::poll_add:
-            return request.entry.poll32_events | POLLERR | POLLHUP;
+            return request.entry.poll32_events | POLLERR | POLLHUP | POLLRDHUP;  // IO_POLL_UNMASK
         case abi::Operation::send:
         case abi::Operation::write:
         case abi::Operation::connect:
