@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -42,7 +43,8 @@ StartError start_error(const std::string& what, std::exception_ptr failure) {
 Server::Engine::Engine(ServerOptions options, Kernel& kernel)
     : options_(std::move(options)),
       kernel_(kernel),
-      hand_over_(kernel, members_, ports_, options_.network.connection_limit) {}
+      hand_over_(kernel, members_, ports_, options_.network.connection_limit),
+      mutex_(kernel) {}
 
 Server::Engine::~Engine() {
     // Inherited ones that no run has taken.

@@ -9,6 +9,7 @@
 #include <ferrule/server/server.hpp>
 #include <ferrule/task/task.hpp>
 
+#include "ring/mutex.hpp"
 #include "server/hand_over.hpp"
 #include "server/member.hpp"
 #include "server/port.hpp"
@@ -20,7 +21,6 @@
 #include <exception>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 namespace ferrule::inline v0 {
@@ -80,7 +80,7 @@ private:
     const HandOver hand_over_;
 
     // Of what other threads ask for: the next three, and the coming and going of members_ and control_.
-    mutable std::mutex mutex_;
+    mutable Mutex mutex_;
     unsigned stops_asked_ = 0;
     std::vector<Address> addresses_;
     ServerCounters final_counters_;

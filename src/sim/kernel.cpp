@@ -21,6 +21,8 @@ namespace {
 constexpr std::uint64_t call_ns = 100;
 /// A look at the clock, which is no system call.
 constexpr std::uint64_t clock_ns = 20;
+/// A thread may lose its turn at one look at the clock in so many, and does at some of these.
+constexpr std::uint64_t clock_yield_one_in = 4;
 /// CLOCK_REALTIME when a simulation begins: 2026-01-01 00:00 UTC.
 constexpr std::uint64_t realtime_start_ns = 1'767'225'600'000'000'000;
 constexpr std::uint64_t never = ~std::uint64_t{0};
@@ -297,8 +299,11 @@ ssize_t MachineKernel::read(int fd, void* data, std::size_t length) noexcept {
 ssize_t MachineKernel::write(int fd, const void* data, std::size_t length) noexcept {
     return with_file(fd, [&](File& file) {
         const std::span from(static_cast<const std::byte*>(data), length);
-        return static_cast<ssize_t>(
+        const auto written = static_cast<ssize_t>(
             wait_for(file, POLLOUT, "room to write to descriptor", fd, [&] { return file.write(from); }));
+        // Who was woken may run, and end, before the writer goes on.
+        world_.may_yield();
+        return written;
     });
 }
 
@@ -357,6 +362,7 @@ int MachineKernel::restore_signals(const sigset_t* old) noexcept {
 
 std::uint64_t MachineKernel::monotonic_ns() noexcept {
     world_.spend(clock_ns);
+    if (world_.random().one_in(clock_yield_one_in)) world_.may_yield();
     return world_.now_ns();
 }
 
