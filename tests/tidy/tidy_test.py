@@ -74,7 +74,7 @@ class Floors(Checked):
         self.assert_finds(tidy.floors, "attic is on no floor")
 
     def test_simulator_is_behind_the_seam(self):
-        self.write("src/sim/a.cpp", "#include <ferrule/ring/kernel.hpp>\n#include <ferrule/net/b.hpp>\n")
+        self.write("src/sim/a.cpp", "#include <ferrule/ring/kernel.hpp>\n#include <ferrule/task/host.hpp>\n#include <ferrule/net/b.hpp>\n")
         self.write("src/net/c.cpp", "#include <ferrule/sim/a.hpp>\n")
         self.assert_finds(tidy.floors, "only tests may know", "behind the ring's seam")
 
@@ -297,6 +297,7 @@ class Names(Checked):
         self.write("src/ring/assert.cpp", "")
         self.write("src/net/private.hpp", "")
         self.write("src/net/private.cpp", "")
+        self.write("src/net/private_part.cpp", "")
         self.write("src/net/orphan.cpp", "")
         self.assert_finds(tidy.names, "src/net/orphan.cpp")
 
