@@ -3,6 +3,7 @@
 //  - per request, in order: result, and the flags MORE, BUFFER, SOCK_NONEMPTY; between requests no order is promised;
 //  - the bytes received per request; not into how many pieces a stream's bytes were cut by a multishot receive, and not
 //    which buffer they lie in;
+//  - not whether a send on a TCP connection that has ended says EPIPE or ECONNRESET;
 //  - of a new connection that there is one, not its descriptor's number, nor whether the next has arrived by then.
 #include <ferrule/ring/buffer_ring.hpp>
 #include <ferrule/ring/prepare.hpp>
@@ -27,6 +28,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -353,6 +355,7 @@ private:
         entry.flags = static_cast<std::uint8_t>(
             entry.flags | step.flags | (step.what == Do::send_silent ? abi::entry_completion_skip_success : 0));
         entry.user_data = step.user_data;
+        if (entry.opcode == abi::Operation::send) sends_.insert(step.user_data);
         if (entry.opcode == abi::Operation::receive || entry.opcode == abi::Operation::read)
             receives_into_[step.user_data] = slot;
     }
@@ -380,6 +383,7 @@ private:
             if (const auto closing = closing_.find(completion->user_data);
                 added == 0 && closing != closing_.end() && completion->result == -ECANCELED)
                 extra_.push_back(closing->second);
+            if (result.result == -ECONNRESET && sends_.contains(completion->user_data)) result.result = -EPIPE;
             append(results[completion->user_data + added], std::move(result));
         }
     }
@@ -412,6 +416,7 @@ private:
     std::array<int, event_count> events_{};
     std::vector<int> extra_;
     std::map<std::uint64_t, int> closing_;
+    std::set<std::uint64_t> sends_;
     int listener_ = -1;
 };
 
@@ -432,7 +437,12 @@ public:
         used_events_.fill(false);
         const std::uint64_t count = random_.between(1, 6);
         while (steps.size() < count) {
-            if (auto step = next_step()) steps.push_back(*step);
+            const auto step = next_step();
+            if (!step) continue;
+            // What stands behind an entry that waits comes in a later round, beside requests that it was not made with:
+            // only what concerns nobody.
+            if (!steps.empty() && waits(steps.back()) && steps.back().flags != 0) steps.push_back(nop_of(*step));
+            steps.push_back(*step);
         }
         // A chain ends with the last entry of its round: Linux gives an unfinished one to a worker.
         for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
@@ -463,6 +473,15 @@ private:
             if (pending.object == object && pending.on_event == on_event) return true;
         }
         return false;
+    }
+
+    static bool waits(const Step& step) { return step.what >= Do::receive && step.what <= Do::poll; }
+
+    Step nop_of(Step step) {
+        step.what = Do::nop;
+        step.flags = 0;
+        step.user_data = next_user_data_++;
+        return step;
     }
 
     std::optional<Step> next_step() {
