@@ -54,9 +54,8 @@ Host& Network::add_host(std::string name) {
 }
 
 void Network::cut(Host& one, Host& other, bool down) {
-    const auto pair = std::minmax<const Host*>(
-        &one, &other, [](const Host* left, const Host* right) { return left->number_ < right->number_; });
-    const std::pair<const Host*, const Host*> ordered(pair.first, pair.second);
+    std::pair<const Host*, const Host*> ordered(&one, &other);
+    if (one.number_ > other.number_) std::swap(ordered.first, ordered.second);
     const auto found = std::find(cuts_.begin(), cuts_.end(), ordered);
     if (down && found == cuts_.end()) cuts_.push_back(ordered);
     if (!down && found != cuts_.end()) cuts_.erase(found);

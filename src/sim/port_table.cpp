@@ -62,16 +62,16 @@ void PortClaim::take(PortClaim& other) noexcept {
     table.enter(*this);
 }
 
-void PortClaim::join(const PortClaim& listener, const InternetAddress& local_end,
+void PortClaim::join(const PortClaim& beside, const InternetAddress& local_end,
                      const InternetAddress& remote_end) noexcept {
     local = local_end;
     remote = remote_end;
-    ipv6_socket = listener.ipv6_socket;
-    v6_only = listener.v6_only;
-    reuse_address = listener.reuse_address;
-    reuse_port = listener.reuse_port;
+    ipv6_socket = beside.ipv6_socket;
+    v6_only = beside.v6_only;
+    reuse_address = beside.reuse_address;
+    reuse_port = beside.reuse_port;
     automatic = false;
-    listener.table_->enter(*this);
+    beside.table_->enter(*this);
 }
 
 PortTable::PortTable(World& world) : world_(world), secret_(world.random().next()) {}

@@ -35,7 +35,7 @@ public:
     /// Takes the other claim's place.
     void take(PortClaim& other) noexcept;
     /// Holds the same port beside the other claim, as an accepted connection does beside its listener.
-    void join(const PortClaim& listener, const InternetAddress& local, const InternetAddress& remote) noexcept;
+    void join(const PortClaim& beside, const InternetAddress& local, const InternetAddress& remote) noexcept;
 
     InternetAddress local;
     /// Of a connection; port 0: none.

@@ -334,6 +334,10 @@ std::uint64_t TcpConnection::unread(Side side) const noexcept {
     return stream.delivered - stream.bytes.first();
 }
 
+bool TcpConnection::input_finished(Side side) const noexcept {
+    return streams_[index(other(side))].finish_delivered;
+}
+
 // tcp_poll of Linux.
 std::uint32_t TcpConnection::readiness(Side side) const noexcept {
     const End& self = ends_[index(side)];
@@ -529,9 +533,10 @@ bool TcpConnection::deliver_first(Side side) {
         return true;
     }
     if (bytes != 0 && (receiver.orphan || (receiver.receive_shut && receiver.send_shut && !receiver.finished))) {
-        // Nobody can read it: TCP says so with a reset (RFC 1122, 4.2.2.13).
+        // Nobody can read it: TCP says so with a reset (RFC 1122, 4.2.2.13), and Linux takes one itself.
         drop_unread(other(side));
-        abort(other(side));
+        close_end(other(side), ECONNRESET);
+        send_reset(other(side));
         return true;
     }
     if (segment.finish) {

@@ -67,6 +67,8 @@ public:
     std::int64_t receive(Side side, std::span<std::byte> into, int flags);
     [[nodiscard]] std::uint32_t readiness(Side side) const noexcept;
     [[nodiscard]] std::uint64_t unread(Side side) const noexcept;
+    /// The other end's FIN has arrived.
+    [[nodiscard]] bool input_finished(Side side) const noexcept;
     int shutdown(Side side, int how);
     /// The socket is gone: FIN, or a reset when something is unread or `reset` is asked for.
     void release(Side side, bool reset);

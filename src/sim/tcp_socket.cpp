@@ -102,7 +102,9 @@ std::uint32_t TcpSocket::readiness() const noexcept {
 }
 
 bool TcpSocket::nonempty() const noexcept {
-    return connection_ != nullptr ? connection_->unread(side_) != 0 : queue_.first != nullptr;
+    if (connection_ == nullptr) return queue_.first != nullptr;
+    // A FIN that has arrived counts as a byte (tcp_inq_hint): the reader is told to go on.
+    return connection_->unread(side_) != 0 || connection_->input_finished(side_);
 }
 
 std::int64_t TcpSocket::receive(std::span<std::byte> into, int flags) noexcept {

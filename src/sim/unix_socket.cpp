@@ -274,6 +274,7 @@ int UnixSocket::connect_stream(UnixSocket& listener) {
 std::expected<std::shared_ptr<File>, int> UnixSocket::accept(sockaddr* address, socklen_t* length) noexcept {
     if (type_ != SOCK_STREAM) return std::unexpected(-EOPNOTSUPP);
     if (!listening_) return std::unexpected(-EINVAL);
+    // Linux says EINVAL to who waits, and it would be useless to wait: a non-blocking call gets EAGAIN there.
     if (waiting_.empty()) return std::unexpected((shut_ & receive_shut) != 0 ? -EINVAL : -EAGAIN);
     std::shared_ptr<UnixSocket> socket = std::move(waiting_.front());
     waiting_.pop_front();
