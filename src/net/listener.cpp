@@ -2,6 +2,8 @@
 
 #include "net/listener.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -20,6 +22,13 @@ constexpr std::uint64_t back_off_ns = 100'000'000;
 constexpr std::uint64_t shortage_over_ns = 10'000'000'000;
 /// After a socket has left its port's selection: time for the handshakes that it was given to be completed.
 constexpr std::uint64_t leave_ns = 20'000'000;
+
+bool defers_accept(Kernel& kernel, int descriptor) noexcept {
+    int seconds = 0;
+    socklen_t size = sizeof seconds;
+    // A socket that is not TCP's has no such option.
+    return kernel.get_option(descriptor, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &size) >= 0 && seconds != 0;
+}
 }  // namespace
 
 Listener::Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler,
@@ -28,7 +37,8 @@ Listener::Listener(Network& network, std::uint16_t number, int descriptor, Conne
       handler_(std::move(handler)),
       group_(std::move(group)),
       descriptor_(descriptor),
-      number_(number) {
+      number_(number),
+      accepts_early_(descriptor >= 0 && !defers_accept(network.reactor_->kernel(), descriptor)) {
     route = network.listener_timer_route_;
 }
 

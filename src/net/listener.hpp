@@ -21,6 +21,8 @@ public:
 
     [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
     [[nodiscard]] const ConnectionHandler& handler() const noexcept { return handler_; }
+    /// Whether connections are accepted before their first bytes have come: it has a socket, and that does not defer.
+    [[nodiscard]] bool accepts_early() const noexcept { return accepts_early_; }
     /// Whether no completion of it is to come and its socket is closed.
     [[nodiscard]] bool ended() const noexcept { return descriptor_ < 0 && operations_ == 0; }
 
@@ -49,6 +51,7 @@ private:
     int descriptor_;
     std::uint16_t number_;
     Stage stage_ = Stage::accepting;
+    bool accepts_early_;
     bool accept_armed_ = false;
     bool paused_ = false;
     bool reported_ = false;  // a shortage is reported once, until it is over

@@ -2,6 +2,7 @@
 #include <ferrule/net/network.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "net/listener.hpp"
 #include "net/waits.hpp"
 
 #include <algorithm>
@@ -195,6 +196,9 @@ void Network::arm_receive(ConnectionState& state) noexcept {
         state.stays = true;
     } else {
         prepare::receive_select(entry, state.descriptor, buffers_->group(), 0, 0);
+        // A look that finds nothing costs a good part of a receive. Draining, what has come must be found at once.
+        if (state.served && !draining_ && listeners_[state.listener]->accepts_early())
+            entry.ioprio = abi::receive_poll_first;
     }
     entry.user_data = tag_of(receive_kind_, state);
     state.receive_armed = true;
