@@ -453,6 +453,9 @@ void Network::check_timer(ConnectionState& state) noexcept {
         if (next.count() <= 0) return;
         due = now + static_cast<std::uint64_t>(std::chrono::nanoseconds(next).count());
     }
+    // A wait for the next message may begin before that, and is not to move the timer.
+    if (options_.idle_timeout.count() > 0)
+        due = std::min(due, now + static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.idle_timeout).count()));
     reactor_->timers().arm(state.timer, due);
 }
 

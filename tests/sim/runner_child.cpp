@@ -273,25 +273,24 @@ std::optional<ChildReport> Child::next() {
             begun_ = report.index + 1;
         } else {
             report.result = take_result(fields);
-            reported_ = report.index + 1;
         }
         received_.erase(0, sizeof size + size);
         if (kind == Kind::begun) continue;
         if (report.failed()) {
+            death_.clear();
+            stopped_ = true;
             const std::string text = said();
             if (!text.empty()) report.result.findings.push_back("on standard error:\n" + text);
         }
         return report;
     }
-    if (!ended_ || death_.empty() || reported_ > begun_) return std::nullopt;
-    if (reported_ == begun_ && reported_ < runs_.size()) return std::nullopt;
+    if (!ended_ || death_.empty() || stopped_) return std::nullopt;
     // It ended without a word, or all runs were clean and its end was not: a leak.
     ChildReport report;
     report.index = begun_ != 0 ? begun_ - 1 : 0;
     report.result.findings.push_back(death_);
     report.result.findings.push_back("on standard error:\n" + said());
-    death_.clear();
-    reported_ = begun_;
+    stopped_ = true;
     return report;
 }
 

@@ -57,7 +57,7 @@ private:
     int error_output_ = -1;
     std::string received_;
     std::size_t begun_ = 0;
-    std::size_t reported_ = 0;
+    bool stopped_ = false;  // by a run that failed, which has been reported
     bool ended_ = false;
     std::string death_;
     double processor_seconds_ = 0;

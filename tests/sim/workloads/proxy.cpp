@@ -6,6 +6,7 @@
 #include "sim/workloads/registry.hpp"
 #include "sim/workloads/server_program.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -24,8 +25,10 @@ using ferrule::Task;
 using ferrule::WriteHalf;
 using namespace std::chrono_literals;
 
-constexpr auto pause_between_looks = 1ms;
-constexpr unsigned looks_max = 600'000;
+// It looks less and less often whether its other one is there.
+constexpr std::chrono::nanoseconds first_pause = 100us;
+constexpr std::chrono::nanoseconds pause_max = 1s;
+constexpr unsigned looks_max = 1000;
 constexpr std::string_view paired = "g";
 
 /// What a peer says first: who it is to be connected with.
@@ -72,10 +75,12 @@ Task<> relay_both(Proxy* proxy, Connection first, Connection second) {
 Task<> wait_for_other(Proxy* proxy, std::uint64_t pair, Connection connection) {
     Waiting waiting{&connection};
     proxy->waiting[pair] = &waiting;
+    auto pause = first_pause;
     for (unsigned look = 0; look < looks_max && !waiting.taken; ++look) {
         if (connection.draining()) break;
-        static_cast<void>(co_await proxy->run->watch(ferrule::sleep_for(pause_between_looks)));
+        static_cast<void>(co_await proxy->run->watch(ferrule::sleep_for(pause)));
         if (waiting.taken) co_return;
+        pause = std::min(2 * pause, pause_max);
     }
     if (!waiting.taken) proxy->waiting.erase(pair);
 }

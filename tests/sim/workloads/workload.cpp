@@ -119,7 +119,7 @@ ferrule::ReactorOptions WorkloadRun::reactor_options() {
     options.completion_entries = choose({0u, 2 * options.submission_entries, 2 * options.submission_entries});
     options.inline_budget = choose({1u, 2u, 8u, 128u});
     // A spinning reactor looks at the clock thousands of times in a microsecond of virtual time.
-    options.spin = choose({0us, 0us, 0us, 0us, 0us, 0us, 0us, 1us});
+    options.spin = choose({0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 1us});
     options.offload_threads = choose({1u, 2u});
     return options;
 }
