@@ -39,8 +39,10 @@ int FrontEnd::cancel_one(Request& request) {
     }
     switch (request.stage) {
         case Stage::armed:
-            if (request.in_work_list && !request.multishot && world_.fault(Fault::cancel_misses)) {
-                // It was ready, and has just been done.
+            if (request.in_work_list && !request.multishot && !selects_buffer(request) &&
+                world_.fault(Fault::cancel_misses)) {
+                // It was ready, and has just been done. Its completion comes late, which one that names a buffer never
+                // does: whoever shares an incremental buffer counts on the order.
                 request.polled = true;
                 request.leave();
                 const Outcome outcome = perform(request);

@@ -14,10 +14,6 @@ namespace {
 
 constexpr std::uint64_t close_delay_ns_max = 20'000'000;
 
-bool selects_buffer(const Request& request) noexcept {
-    return (request.entry.flags & abi::entry_buffer_select) != 0;
-}
-
 }  // namespace
 
 FrontEnd::Outcome FrontEnd::finish(Request& request, std::int32_t result, std::uint32_t flags) noexcept {
@@ -225,7 +221,10 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
         if (world_.fault(Fault::multishot_ends) || !post_more(request, total, completion)) {
             return finish(request, total, completion);
         }
-        if (features_.trusts_emptiness && (completion & abi::completion_socket_nonempty) == 0) {
+        // An end behind the bytes has been told of already, and is looked for at once.
+        constexpr std::uint32_t ends = POLLRDHUP | POLLHUP | POLLERR;
+        if (features_.trusts_emptiness && (completion & abi::completion_socket_nonempty) == 0 &&
+            (file.readiness() & ends) == 0) {
             return request.polled ? Outcome::waits : Outcome::again;
         }
         if (features_.multishot_rounds != 0 && round == features_.multishot_rounds) return Outcome::requeue;

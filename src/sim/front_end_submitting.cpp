@@ -407,7 +407,7 @@ void FrontEnd::work_at(Request& request) {
     if (!assign_file(request)) {
         mark_failed(request);
         request.result = -EBADF;
-    } else if (const Outcome outcome = request.multishot ? Outcome::again : perform(request);
+    } else if (const Outcome outcome = request.multishot || selects_buffer(request) ? Outcome::again : perform(request);
                outcome == Outcome::again && !request.no_wait) {
         arm(request);
         return;

@@ -75,6 +75,11 @@ struct Request final : FileWaiter {
     [[nodiscard]] const char* name() const noexcept;
 };
 
+/// It receives into a buffer of a group.
+[[nodiscard]] inline bool selects_buffer(const Request& request) noexcept {
+    return (request.entry.flags & abi::entry_buffer_select) != 0;
+}
+
 /// The requests of a ring: memory that is reused, and a table by user_data of those that a cancel can find.
 class Requests {
 public:

@@ -191,6 +191,8 @@ public:
         return all;
     }
     bool ended() const { return ended_; }
+    /// Bytes that have arrived and were not received.
+    std::size_t pending() const noexcept { return bytes(); }
     std::size_t room = 1u << 20;
 
 private:

@@ -401,6 +401,9 @@ TEST_F(SimulatedRingOperations, CancelIsTooLateOrMissesWhereFaultsSaySo) {
     submit(ring, 2, [](auto& entry) { prepare::cancel(entry, 1, 0); });
     kernel.world.plan(Fault::cancel_too_late);
     EXPECT_THAT(turn(ring), ElementsAre(Seen{2, -EALREADY}));
+    EXPECT_THAT(await(ring, 1), ElementsAre(Seen{1, -ECANCELED})) << "it was interrupted, and ends soon";
+    submit(ring, 1, [&](auto& entry) { prepare::receive(entry, fd, data.data(), 4, 0); });
+    EXPECT_THAT(turn(ring), IsEmpty());
     theirs->say("late");
     submit(ring, 3, [](auto& entry) { prepare::cancel(entry, 1, 0); });
     kernel.world.plan(Fault::cancel_misses);
