@@ -18,6 +18,8 @@ constexpr std::uint64_t turn_ns = 64;
 constexpr std::uint64_t yield_one_in = 4;
 constexpr std::uint64_t of_all = 1'000'000;
 constexpr std::size_t findings_max = 64;
+/// How far the decisions on a fault are made ahead of their occasions.
+constexpr std::uint64_t occasions_ahead = 256;
 
 __extension__ using Wide = unsigned __int128;
 
@@ -69,6 +71,7 @@ Scheduler::Scheduler(const SimulationOptions& options)
     for (Plan& plan : plans_) {
         std::ranges::sort(plan.placed);
         std::ranges::sort(plan.left_out);
+        plan.look_ahead(0);
     }
     entries_.reserve(trace_entries_);
 }
@@ -317,22 +320,29 @@ void Scheduler::report_deadlock() {
 
 // ---- faults, trace, findings ----
 
+bool Scheduler::Plan::happens(std::uint64_t occasion) const noexcept {
+    if (std::ranges::binary_search(left_out, occasion)) return false;
+    return Random::mix(seed + occasion) < threshold || std::ranges::binary_search(placed, occasion);
+}
+
+void Scheduler::Plan::look_ahead(std::uint64_t occasion) noexcept {
+    const auto first_placed = std::ranges::lower_bound(placed, occasion);
+    next = first_placed != placed.end() ? *first_placed : ~std::uint64_t{0};
+    if (threshold == 0) return;
+    const std::uint64_t end = std::min(next, occasion + occasions_ahead);
+    while (occasion != end && Random::mix(seed + occasion) >= threshold) ++occasion;
+    next = occasion;
+}
+
 bool Scheduler::fault(Fault kind) noexcept {
     const auto number = static_cast<std::size_t>(kind);
     Plan& plan = plans_[number];
     FaultCount& count = fired_.counts[number];
     const std::uint64_t occasion = count.occasions++;
-    bool happens = plan.threshold != 0 && Random::mix(plan.seed + occasion) < plan.threshold;
-    if (plan.next_placed < plan.placed.size() && plan.placed[plan.next_placed] == occasion) {
-        happens = true;
-        while (plan.next_placed < plan.placed.size() && plan.placed[plan.next_placed] == occasion) ++plan.next_placed;
-    }
-    if (plan.next_left_out < plan.left_out.size() && plan.left_out[plan.next_left_out] == occasion) {
-        happens = false;
-        while (plan.next_left_out < plan.left_out.size() && plan.left_out[plan.next_left_out] == occasion) {
-            ++plan.next_left_out;
-        }
-    }
+    if (occasion < plan.next) [[likely]]
+        return false;
+    const bool happens = plan.happens(occasion);
+    plan.look_ahead(occasion + 1);
     if (!happens) return false;
     ++count.times;
     fired_.fired.push_back({kind, occasion});

@@ -79,10 +79,14 @@ private:
         std::uint64_t seed = 0;
         /// Of 2^64.
         Wide threshold = 0;
-        std::size_t next_placed = 0;
-        std::size_t next_left_out = 0;
+        /// It does not happen before this occasion.
+        std::uint64_t next = 0;
         std::vector<std::uint64_t> placed;
         std::vector<std::uint64_t> left_out;
+
+        [[nodiscard]] bool happens(std::uint64_t occasion) const noexcept;
+        /// Sets `next`, to this occasion or a later one.
+        void look_ahead(std::uint64_t occasion) noexcept;
     };
 
     std::uint32_t take_event(std::uint64_t time_ns);
