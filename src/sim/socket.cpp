@@ -221,7 +221,8 @@ std::expected<std::string, std::error_code> Socket::receive_until(std::string_vi
         }
         const std::size_t seen = all.size() - std::min(all.size(), delimiter.size() - 1);
         all += *part;
-        if (const std::size_t found = all.find(delimiter, seen); found != std::string::npos) {
+        const std::size_t found = all.find(delimiter, seen);
+        if (found != std::string::npos && found + delimiter.size() <= limit_bytes) {
             carried_ = all.substr(found + delimiter.size());
             all.resize(found + delimiter.size());
             return all;

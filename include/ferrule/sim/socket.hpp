@@ -70,8 +70,8 @@ public:
     std::expected<std::string, std::error_code> receive(std::size_t limit_bytes = 64 * 1024);
     /// Exactly so many bytes; no_message_available when the stream ends before (what came is in `*rest`, if given).
     std::expected<std::string, std::error_code> receive_exactly(std::size_t bytes, std::string* rest = nullptr);
-    /// Everything up to and with the delimiter; no_message_available when the stream ends before, message_size after
-    /// `limit_bytes` without one.
+    /// Everything up to and with the delimiter; no_message_available when the stream ends before, message_size when the
+    /// first `limit_bytes` do not hold it. What was received meanwhile stays for the next receive.
     std::expected<std::string, std::error_code> receive_until(std::string_view delimiter,
                                                               std::size_t limit_bytes = 1024 * 1024);
     /// All that comes until the other side has finished. A reset is an error; what came before it is in `*rest`, if
@@ -112,7 +112,7 @@ private:
     std::uint64_t time_limit_ns_;
     std::uint64_t sent_ = 0;
     std::uint64_t received_ = 0;
-    // What receive_until has read past its delimiter.
+    // What receive_until has read and not given.
     std::string carried_;
 };
 
