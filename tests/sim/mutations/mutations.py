@@ -1,0 +1,396 @@
+#!/usr/bin/env python3
+"""Errors that are planted into a copy of the engine, to see whether the simulation finds them.
+
+Each mutation replaces one piece of a source file; the piece must be there exactly once, so a mutation that the sources
+have outgrown is an error and not a test that tests nothing. All of them are compiled into one copy, in which `MUTATED`
+is true for the one that `ferrule_test::mutation` names: 0 is the engine as it is.
+
+    mutations.py list                          the names, a line each with what is wrong
+    mutations.py generate ROOT OUT             writes OUT/src, OUT/include, OUT/mutation.hpp and OUT/mutation.cpp
+    mutations.py find NAME PROGRAM             runs the workloads of PROGRAM, which was built from OUT, with the error
+                                               planted, until one finds it; with the name `none`: all must pass
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import typing
+
+
+class Edit(typing.NamedTuple):
+    file: str
+    old: str
+    new: str
+
+
+class Mutation:
+    """An error: what is replaced, in one place, or in several that are wrong only together."""
+
+    def __init__(self, name, what, *edits):
+        self.name = name
+        self.what = what
+        self.edits = [Edit(*edits)] if isinstance(edits[0], str) else list(edits)
+
+
+RECEIVING = "src/net/network_receiving.cpp"
+SENDING = "src/net/network_sending.cpp"
+CLOSING = "src/net/network_closing.cpp"
+NETWORK = "src/net/network.cpp"
+CONNECTION = "src/net/connection.cpp"
+LISTENER = "src/net/listener.cpp"
+REACTOR = "src/reactor/reactor.cpp"
+RING = "src/ring/ring.cpp"
+
+MUTATIONS = [
+    Mutation(
+        "forgotten-buffer-return",
+        "a lease that ends does not give its buffer back",
+        RECEIVING,
+        "        buffers_->give_back(node.buffer);\n    } else {\n        give_back_block",
+        "        if (!MUTATED) buffers_->give_back(node.buffer);\n    } else {\n        give_back_block",
+    ),
+    Mutation(
+        "closed-before-receive-ended",
+        "the descriptor is closed while a receive is armed on it",
+        CLOSING,
+        "        } else if (state.receive_armed) {\n            cancel_receive(state);",
+        "        } else if (state.receive_armed && !MUTATED) {\n            cancel_receive(state);",
+    ),
+    Mutation(
+        "dropped-rearm",
+        "a receive that was interrupted is not armed again",
+        RECEIVING,
+        "if (state.handles != 0 && state.reader && !state.reader_queued) arm_for_reader(state);",
+        "if (!MUTATED && state.handles != 0 && state.reader && !state.reader_queued) arm_for_reader(state);",
+    ),
+    Mutation(
+        "dropped-accept-rearm",
+        "a multishot accept that ends is not armed again",
+        LISTENER,
+        "    if (!paused_) arm_accept();\n}\n\nvoid Listener::back_off",
+        "    if (!paused_ && !MUTATED) arm_accept();\n}\n\nvoid Listener::back_off",
+    ),
+    Mutation(
+        "accept-back-off-never-ends",
+        "after a shortage of descriptors accepting does not go on",
+        LISTENER,
+        "    if (stage_ == Stage::accepting && !paused_ && !accept_armed_) arm_accept();\n}\n\n}",
+        "    if (stage_ == Stage::accepting && !paused_ && !accept_armed_ && !MUTATED) arm_accept();\n}\n\n}",
+    ),
+    Mutation(
+        "ignored-partial-send",
+        "a send that took a part is taken for a whole one",
+        SENDING,
+        "    if (slab.sent == slab.size) {\n        self.send_done(state);",
+        "    if (slab.sent == slab.size || (MUTATED && completion.result > 0)) {\n        self.send_done(state);",
+    ),
+    Mutation(
+        "unsent-rest-from-the-start",
+        "the rest of a partial send is sent from its beginning",
+        SENDING,
+        "slab.data() + slab.sent, slab.size - slab.sent, send_when_possible",
+        "slab.data() + (MUTATED ? 0 : slab.sent), slab.size - slab.sent, send_when_possible",
+    ),
+    Mutation(
+        "flush-before-the-kernel",
+        "a flush ends although the kernel has not consumed its send",
+        NETWORK,
+        "            if (static_cast<std::int32_t>(unconsumed - state.sending->sequence) <= 0) break;",
+        "            if (!MUTATED && static_cast<std::int32_t>(unconsumed - state.sending->sequence) <= 0) break;",
+    ),
+    Mutation(
+        "silent-through-overflow",
+        "silent sends are confirmed while their completions may wait in the overflow",
+        NETWORK,
+        "    if (!unconfirmed_.empty() && !ring.overflowed()) {",
+        "    if (!unconfirmed_.empty() && (MUTATED || !ring.overflowed())) {",
+    ),
+    Mutation(
+        "lost-wake-up",
+        "a message to a sleeping reactor does not wake it",
+        "include/ferrule/reactor/inbox.hpp",
+        "        if (claim_wake()) wake();\n        return true;",
+        "        if (claim_wake() && !MUTATED) wake();\n        return true;",
+    ),
+    Mutation(
+        "sleeps-over-a-message",
+        "a reactor goes to sleep although a message has just come",
+        "include/ferrule/reactor/inbox.hpp",
+        "        if (!is_message(head_.load(std::memory_order_seq_cst))) return true;",
+        "        if (MUTATED || !is_message(head_.load(std::memory_order_seq_cst))) return true;",
+    ),
+    Mutation(
+        "ring-wake-without-fallback",
+        "a message between rings that fails is not replaced by the event descriptor",
+        REACTOR,
+        "    if (completion.result < 0) target->wake();",
+        "    if (completion.result < 0 && !MUTATED) target->wake();",
+    ),
+    Mutation(
+        "wake-not-rearmed",
+        "the wait for wake-ups is not armed again",
+        REACTOR,
+        "    if (self.wake_wanted_) self.arm_wake();",
+        "    if (self.wake_wanted_ && !MUTATED) self.arm_wake();",
+    ),
+    Mutation(
+        "deadline-not-waited-for",
+        "the wait in the kernel ignores the next deadline",
+        REACTOR,
+        "            timeout = due > now ? due - now : 0;",
+        "            timeout = MUTATED ? Ring::no_timeout : due > now ? due - now : 0;",
+    ),
+    Mutation(
+        "lease-held-over-a-deadlock",
+        "a starved reader waits for buffers that others hold, and receives into nothing of its own",
+        RECEIVING,
+        "        } else if (state.stage == CloseStage::lingering) {\n            starved_[kept++]",
+        "        } else if (MUTATED || state.stage == CloseStage::lingering) {\n            starved_[kept++]",
+    ),
+    Mutation(
+        "paused-for-ever",
+        "a connection that was paused for holding too many leases is not read from again",
+        RECEIVING,
+        "    } else if (state.held < options_.receive_lease_limit) [[likely]] {\n        arm_receive(state);",
+        "    } else if (MUTATED && state.receive_cancelled) {\n    } else if (state.held < options_.receive_lease_limit) [[likely]] {\n        arm_receive(state);",
+    ),
+    Mutation(
+        "received-out-of-order",
+        "what comes is put in front of what waits",
+        RECEIVING,
+        "    node.next = nullptr;\n    if (state.received_first == nullptr) {",
+        "    node.next = nullptr;\n    if (MUTATED && state.received_first != nullptr) {\n        node.next = state.received_first;\n        state.received_first = &node;\n        return;\n    }\n    if (state.received_first == nullptr) {",
+    ),
+    Mutation(
+        "carry-forgets-what-was-consumed",
+        "bytes that were consumed come again",
+        RECEIVING,
+        "    first->data += consumed;\n    first->length -= consumed;",
+        "    if (!MUTATED) {\n        first->data += consumed;\n        first->length -= consumed;\n    }",
+    ),
+    Mutation(
+        "end-of-stream-ends-the-answer",
+        "a peer's FIN fails what is still to be sent",
+        RECEIVING,
+        "            state.input_ended = true;\n            if (state.handles != 0) end_read(state, EndReason::end_of_stream, 0);",
+        "            state.input_ended = true;\n            if (MUTATED) state.write_failed = true;\n            if (state.handles != 0) end_read(state, EndReason::end_of_stream, 0);",
+    ),
+    Mutation(
+        "linked-close-forgotten",
+        "a close that was cancelled with its send is not submitted again",
+        SENDING,
+        "        state.stage = CloseStage::flushing;\n        --state.operations;",
+        "        if (!MUTATED) state.stage = CloseStage::flushing;\n        --state.operations;",
+    ),
+    Mutation(
+        "drained-too-early",
+        "a drain counts as ended while connections are being served",
+        REACTOR,
+        "    for_each_subsystem([&](const Subsystem& subsystem) { all = all && subsystem.drained(); });\n    return all;",
+        "    for_each_subsystem([&](const Subsystem& subsystem) { all = all && subsystem.drained(); });\n    return all || MUTATED;",
+    ),
+    Mutation(
+        "hand-over-loses-a-connection",
+        "a connection that another reactor refuses is closed instead of being served here",
+        "src/server/hand_over.cpp",
+        "    if (to == from) return false;",
+        "    if (to == from) {\n        if (MUTATED) return true;\n        return false;\n    }",
+    ),
+    Mutation(
+        "backlog-out-of-order",
+        "entries that waited for room go behind those that came later",
+        RING,
+        "    if (state_.waiting != 0) {\n        state_.limit = state_.tail;\n        return false;\n    }",
+        "    if (state_.waiting != 0 && !MUTATED) {\n        state_.limit = state_.tail;\n        return false;\n    }",
+    ),
+    Mutation(
+        "bytes-after-the-end-keep-their-buffer",
+        "what comes for a connection that nobody reads any more keeps its buffer",
+        RECEIVING,
+        "        give_back(*node);\n        if (ended && state.handles == 0",
+        "        if (!MUTATED) give_back(*node);\n        if (ended && state.handles == 0",
+    ),
+    Mutation(
+        "closed-with-a-send-in-flight",
+        "the descriptor is closed while a send waits in the kernel",
+        CLOSING,
+        "        if (state.send_slow) {\n            reactor_->cancel_request(tag_of(send_kind_, state));\n        } else if",
+        "        if (state.send_slow && !MUTATED) {\n            reactor_->cancel_request(tag_of(send_kind_, state));\n        } else if",
+    ),
+    Mutation(
+        "reused-generation",
+        "a destroyed operation's slot is used again, with its generation, while the operation is in the kernel",
+        Edit(
+            REACTOR,
+            "    slot.generation = (slot.generation + 1) & Tag::generation_mask;",
+            "    slot.generation = (slot.generation + (MUTATED ? 0 : 1)) & Tag::generation_mask;",
+        ),
+        Edit(
+            REACTOR,
+            "    slot.detached = true;\n",
+            "    if (MUTATED) {\n        slot.in_kernel = false;\n        slot.reactor->free_slot(slot);\n        return;\n    }\n    slot.detached = true;\n",
+        ),
+    ),
+    Mutation(
+        "cancelled-without-its-last-completion",
+        "a cancelled operation goes on before the kernel has let go of it, and its slot is used again",
+        Edit(
+            REACTOR,
+            "    FERRULE_ASSERT(!slot.in_kernel && !slot.timer.armed() && !slot.cancel_node.linked());",
+            "    FERRULE_ASSERT(MUTATED || (!slot.in_kernel && !slot.timer.armed() && !slot.cancel_node.linked()));",
+        ),
+        Edit(
+            REACTOR,
+            "    if (slot.in_kernel) {\n        cancel_request(Tag{operation_kind, slot.generation, slot.index}.encode());\n        return;\n    }\n    if (slot.state",
+            "    if (slot.in_kernel) {\n        cancel_request(Tag{operation_kind, slot.generation, slot.index}.encode());\n        if (!MUTATED) return;\n    }\n    if (slot.state",
+        ),
+    ),
+    Mutation(
+        "close-drops-staged-bytes",
+        "closing forgets what was written and not flushed",
+        SENDING,
+        "    if (slab == nullptr || slab->size == 0 || state.write_failed) {",
+        "    if (slab == nullptr || slab->size == 0 || state.write_failed || (MUTATED && state.handles == 0)) {",
+    ),
+    Mutation(
+        "linger-skipped",
+        "a connection is closed although its peer still sends: the reset destroys the answer",
+        CLOSING,
+        "    if (state.input_ended || shutting_down_) return true;",
+        "    if (state.input_ended || shutting_down_ || MUTATED) return true;",
+    ),
+    Mutation(
+        "timer-not-rearmed",
+        "a connection's timeout that was put off is not looked at again",
+        NETWORK,
+        "        due = now + static_cast<std::uint64_t>(std::chrono::nanoseconds(next).count());\n    }\n    reactor_->timers().arm(state.timer, due);",
+        "        due = now + static_cast<std::uint64_t>(std::chrono::nanoseconds(next).count());\n    }\n    if (!MUTATED) reactor_->timers().arm(state.timer, due);",
+    ),
+    Mutation(
+        "refused-message-forgotten",
+        "a task whose hop is refused by a full mailbox never goes on",
+        REACTOR,
+        "            message->run(message, false);\n            continue;",
+        "            if (!MUTATED) message->run(message, false);\n            continue;",
+    ),
+    Mutation(
+        "messages-out-of-order",
+        "messages are delivered the latest first",
+        "src/reactor/inbox.cpp",
+        "    std::uint32_t count = 0;\n    Message* oldest = in_order(head_.exchange(nullptr, std::memory_order_acquire), count);",
+        "    std::uint32_t count = 0;\n    Message* oldest = in_order(head_.exchange(nullptr, std::memory_order_acquire), count);\n    if (MUTATED) {\n        std::uint32_t again = 0;\n        oldest = in_order(oldest, again);\n    }",
+    ),
+    Mutation(
+        "read-resumed-twice",
+        "a reader that is on its way to go on is resumed by a completion as well",
+        RECEIVING,
+        "void Network::wake_reader(ConnectionState& state) noexcept {\n    if (!state.reader || state.reader_queued) return;",
+        "void Network::wake_reader(ConnectionState& state) noexcept {\n    if (!state.reader || (state.reader_queued && !MUTATED)) return;",
+    ),
+    Mutation(
+        "half-close-forgotten",
+        "the end of the writing half sends no FIN",
+        SENDING,
+        "            state.fin_sent = true;\n            reactor_->kernel().shutdown(state.descriptor, SHUT_WR);",
+        "            state.fin_sent = true;\n            if (!MUTATED) reactor_->kernel().shutdown(state.descriptor, SHUT_WR);",
+    ),
+    Mutation(
+        "cancelled-read-loses-bytes",
+        "cancelling a read drops what waits for it",
+        CONNECTION,
+        "    state.end_reason = end_reason_of(reason);\n    state.network->wake_reader_later(state);",
+        "    state.end_reason = end_reason_of(reason);\n    if (MUTATED) state.receive_again = false, state.network->drop_received(state);\n    state.network->wake_reader_later(state);",
+    ),
+]
+
+HEADER = """#pragma once
+// The planted error of this run; 0: none. Written by tests/sim/mutations/mutations.py.
+namespace ferrule_test {
+extern int mutation;
+}
+"""
+
+SOURCE = """#include "mutation.hpp"
+
+#include <cstdlib>
+
+namespace ferrule_test {
+int mutation = std::getenv("FERRULE_MUTATION") != nullptr ? std::atoi(std::getenv("FERRULE_MUTATION")) : 0;
+}
+"""
+
+# What the first tier runs of each workload, twice over.
+SEEDS = 200
+
+
+def list_mutations():
+    for number, mutation in enumerate(MUTATIONS, start=1):
+        print(f"{number:3} {mutation.name:36} {mutation.what}")
+
+
+def write(path, text):
+    """Leaves a file that has this text already untouched: nothing is compiled again for it."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def generate(root, out):
+    texts = {}
+    for number, mutation in enumerate(MUTATIONS, start=1):
+        for edit in mutation.edits:
+            text = texts.setdefault(edit.file, (root / edit.file).read_text())
+            found = text.count(edit.old)
+            if found != 1:
+                sys.exit(f"mutations.py: {mutation.name}: its piece is {found} times in {edit.file}, not once")
+            texts[edit.file] = text.replace(
+                edit.old, edit.new.replace("MUTATED", f"(::ferrule_test::mutation == {number})")
+            )
+    for folder in ("src", "include"):
+        for path in sorted((root / folder).rglob("*.[ch]pp")):
+            name = path.relative_to(root).as_posix()
+            write(out / name, texts.get(name) or path.read_text())
+    write(out / "mutation.hpp", HEADER)
+    write(out / "mutation.cpp", SOURCE)
+
+
+def find(name, program):
+    names = [mutation.name for mutation in MUTATIONS]
+    number = names.index(name) + 1 if name != "none" else 0
+    environment = dict(os.environ, FERRULE_MUTATION=str(number))
+    workloads = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.splitlines()
+    for workload in (line.split()[0] for line in workloads if line.strip()):
+        command = [program, workload, "--seeds", str(SEEDS), "--jobs", "1", "--no-shrink"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if ended.returncode == 0:
+            continue
+        print(f"{name}: found by {workload}")
+        print(ended.stdout[-2000:], ended.stderr[-2000:])
+        sys.exit(1 if number == 0 else 0)
+    if number != 0:
+        sys.exit(f"{name}: not found")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list")
+    generating = commands.add_parser("generate")
+    generating.add_argument("root", type=pathlib.Path)
+    generating.add_argument("out", type=pathlib.Path)
+    finding = commands.add_parser("find")
+    finding.add_argument("name", choices=["none", *(mutation.name for mutation in MUTATIONS)])
+    finding.add_argument("program")
+    options = parser.parse_args()
+    if options.command == "list":
+        list_mutations()
+    elif options.command == "find":
+        find(options.name, options.program)
+    else:
+        generate(options.root, options.out)
+
+
+if __name__ == "__main__":
+    main()
