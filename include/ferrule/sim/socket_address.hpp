@@ -38,7 +38,9 @@ public:
     /// The same address with another port; an Internet address only.
     [[nodiscard]] SocketAddress with_port(std::uint16_t port) const noexcept;
 
+    /// As bind(2) and connect(2) take it, `size()` bytes.
     [[nodiscard]] const sockaddr* data() const noexcept { return &storage_.any; }
+    /// Of what is at `data()`.
     [[nodiscard]] socklen_t size() const noexcept { return size_; }
 
     friend bool operator==(const SocketAddress& left, const SocketAddress& right) noexcept {
