@@ -27,8 +27,8 @@ constexpr std::uint16_t port = 8080;
 /// A server and one client, until the client has ended.
 struct Scenario {
     ServerOptions options{.port = port};
-    ConnectionHandler handler;
-    std::function<void(Simulation&, Socket&)> client;
+    ConnectionHandler handler{};
+    std::function<void(Simulation&, Socket&)> client{};
     Faults faults{};
 
     void run() {
@@ -60,7 +60,8 @@ Task<> take_lines(Connection connection) {
 }
 
 TEST_F(FindingsTest, AnIdleTimeoutHoldsAfterAMessageWithALongerOne) {
-    Scenario scenario{.handler = take_lines};
+    Scenario scenario;
+    scenario.handler = take_lines;
     scenario.options.network.idle_timeout = 100ms;
     scenario.options.network.read_timeout = 1h;
     scenario.client = [](Simulation& simulation, Socket& socket) {

@@ -11,7 +11,7 @@
 namespace ferrule_test {
 namespace {
 
-constexpr std::size_t traced_entries = 400;
+constexpr std::size_t traced_entries = 100'000;
 
 unsigned processors() {
     cpu_set_t allowed;

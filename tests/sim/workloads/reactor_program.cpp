@@ -1,6 +1,8 @@
 #include "sim/workloads/audit.hpp"
 #include "sim/workloads/reactor_program.hpp"
 
+#include <algorithm>
+#include <chrono>
 #include <exception>
 #include <string>
 #include <utility>
@@ -9,7 +11,9 @@ namespace ferrule_test {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto pause_between_looks = 1ms;
+// It looks less and less often whether the program is over.
+constexpr std::chrono::nanoseconds first_pause = 1ms;
+constexpr std::chrono::nanoseconds pause_max = 1min;
 constexpr auto drain_timeout = 1h;
 
 }  // namespace
@@ -56,16 +60,18 @@ void ReactorProgram::run_reactors() {
             ++ended_;
         }));
     }
-    while (started_ < count_ && ended_ == 0) run_->pause(pause_between_looks);
+    while (started_ < count_ && ended_ == 0) run_->pause(first_pause);
     if (ended_ == 0) {
         if (main_) main_();
         const std::uint64_t give_up = run_->simulation().now_ns() + static_cast<std::uint64_t>(patience_.count());
+        auto pause = first_pause;
         while (!until_() && ended_ == 0) {
             if (run_->simulation().now_ns() > give_up) {
                 run_->find("what the program waits for does not come");
                 return;
             }
-            run_->pause(pause_between_looks);
+            run_->pause(pause);
+            pause = std::min(pause + pause / 8, pause_max);
         }
     }
     for (const auto& reactor : reactors_) {
