@@ -366,8 +366,10 @@ void Network::before_submit() noexcept {
         }
         building_.clear();
     }
-    if (!drain_parked_.empty()) [[unlikely]]
-        drain_eligible_.swap(drain_parked_);
+    if (!drain_parked_.empty()) [[unlikely]] {
+        drain_eligible_.insert(drain_eligible_.end(), drain_parked_.begin(), drain_parked_.end());
+        drain_parked_.clear();
+    }
 }
 
 void Network::publish_counters() noexcept {
@@ -381,16 +383,15 @@ void Network::after_completions() noexcept {
     publish_counters();
     Ring& ring = reactor_->ring();
     if (!unconfirmed_.empty() && !ring.overflowed()) {
-        // Sends that were silent and that the kernel has consumed have succeeded: whatever else they had to say has
-        // been dispatched.
+        // Sends that were silent and that the kernel had consumed before anyone was resumed have succeeded: whatever
+        // else they had to say has been dispatched. Of what was submitted since, it has not.
         building_.swap(unconfirmed_);
         std::size_t index = 0;
-        // Whom this resumes may submit more; what that makes the kernel say has not been dispatched yet.
-        const std::uint32_t unconsumed = ring.next_sequence() - ring.pending();
+        const std::uint32_t consumed = reactor_->consumed();
         for (; index < building_.size(); ++index) {
             ConnectionState& state = *building_[index];
             if (!state.send_silent) continue;
-            if (static_cast<std::int32_t>(unconsumed - state.sending->sequence) <= 0) break;
+            if (static_cast<std::int32_t>(consumed - state.sending->sequence) <= 0) break;
             state.send_silent = false;
             send_done(state);
         }
@@ -398,7 +399,9 @@ void Network::after_completions() noexcept {
                             building_.end());
         building_.clear();
     }
-    if (!drain_eligible_.empty()) [[unlikely]]
+    // Linux tells of a limited number of receives per call: what has arrived for an idle connection may not be among
+    // them.
+    if (!drain_eligible_.empty() && !ring.task_work_pending() && !ring.overflowed() && ring.ready() == 0) [[unlikely]]
         end_idle();
 }
 
@@ -472,14 +475,16 @@ void Network::drain() noexcept {
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
             ConnectionState& state = chunk[offset];
-            if (state.served && state.stage == CloseStage::open && idle(state)) drain_parked_.push_back(&state);
+            if (state.served && state.stage == CloseStage::open && idle(state))
+                drain_parked_.push_back({&state, state.generation});
         }
     }
 }
 
 void Network::end_idle() noexcept {
-    for (ConnectionState* state : drain_eligible_) {
-        if (state->stage == CloseStage::open && idle(*state)) end_read(*state, EndReason::draining, 0);
+    for (const auto& [state, generation] : drain_eligible_) {
+        if (state->generation == generation && state->stage == CloseStage::open && idle(*state))
+            end_read(*state, EndReason::draining, 0);
     }
     drain_eligible_.clear();
 }

@@ -274,7 +274,7 @@ void Network::park_reader(ConnectionState& state) noexcept {
         }
     }
     if (draining_ && state.served && idle(state)) [[unlikely]]
-        drain_parked_.push_back(&state);
+        drain_parked_.push_back({&state, state.generation});
     if (state.receive_armed) [[likely]]
         return;
     arm_for_reader(state);

@@ -303,8 +303,12 @@ private:
     std::vector<ConnectionState*> building_;
     std::vector<ConnectionState*> unconfirmed_;
     std::vector<ConnectionState*> starved_;
-    std::vector<ConnectionState*> drain_parked_;  // idle while draining: ended when the kernel has been asked once more
-    std::vector<ConnectionState*> drain_eligible_;
+    struct IdleConnection {
+        ConnectionState* state;
+        std::uint32_t generation;
+    };
+    std::vector<IdleConnection> drain_parked_;  // idle while draining: ended when the kernel has told all that it knows
+    std::vector<IdleConnection> drain_eligible_;
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;
