@@ -614,6 +614,8 @@ void Reactor::pass() {
     if (offload_pool_ != nullptr) offload_pool_->dispatch();
     for_each_subsystem([](Subsystem& subsystem) { subsystem.before_submit(); });
     enter();
+    // What is dispatched from here on may fill the queue, and so submit more.
+    consumed_ = ring_.next_sequence() - ring_.pending();
     now_ns_ = kernel_->monotonic_ns();
     dispatch_completions();
     if (ring_.overflowed()) [[unlikely]] {

@@ -24,15 +24,18 @@ using FindingsTest = ferrule_test::WithoutThreadSanitizer;
 
 constexpr std::uint16_t port = 8080;
 
-/// A server and one client, until the client has ended.
+/// A server and its clients, until the last client has ended.
 struct Scenario {
     ServerOptions options{.port = port};
     ConnectionHandler handler{};
     std::function<void(Simulation&, Socket&)> client{};
+    unsigned clients = 1;
     Faults faults{};
 
-    void run() {
+    /// How often the fault could have happened.
+    std::uint64_t run(Fault counted = Fault::operation_fails) {
         Simulation simulation{{.faults = faults}};
+        unsigned left = clients;
         Machine& host = simulation.machine("server");
         Machine& peer = simulation.machine("client");
         bool listens = false;
@@ -42,13 +45,19 @@ struct Scenario {
             server.on_listening([&] { listens = true; });
             server.run();
         });
-        simulation.process(peer, "client", [&] {
-            while (!listens) simulation.sleep(1ms);
-            auto socket = Socket::connect(peer, host.ipv4(port));
-            if (socket) client(simulation, *socket);
-            host.signal(SIGTERM);
-        });
+        for (unsigned number = 0; number < clients; ++number) {
+            simulation.process(peer, "client", [&] {
+                while (!listens) simulation.sleep(1ms);
+                auto socket = Socket::connect(peer, host.ipv4(port));
+                if (socket) client(simulation, *socket);
+                if (--left == 0) host.signal(SIGTERM);
+            });
+        }
+        const testing::ScopedTrace faulty(
+            __FILE__, __LINE__,
+            faults.placed.empty() ? "no fault" : "fault at occasion " + std::to_string(faults.placed.front().occasion));
         EXPECT_TRUE(simulation.run()) << testing::PrintToString(simulation.findings());
+        return simulation.fired()[counted].occasions;
     }
 };
 
@@ -74,6 +83,39 @@ TEST_F(FindingsTest, AnIdleTimeoutHoldsAfterAMessageWithALongerOne) {
         EXPECT_LT(simulation.now_ns() - began, 1'000'000'000u);
     };
     scenario.run();
+}
+
+// More than a socket takes at once.
+constexpr std::size_t answer_bytes = 600'000;
+
+Task<> answer_at_length(Connection connection) {
+    auto received = co_await connection.read();
+    if (!received) co_return;
+    // All in the same turn.
+    static_cast<void>(co_await sleep_until(Simulation::start_ns + 1'000'000'000));
+    connection.write(std::string(answer_bytes, 'a'));
+}
+
+// A handler that fills the submission queue submits what was pending. What a send of these has to say comes too late
+// for that turn, and its silence is not yet its success.
+TEST_F(FindingsTest, ASendThatAHandlerSubmittedIsNotTakenForSent) {
+    Scenario scenario;
+    scenario.handler = answer_at_length;
+    scenario.options.reactors = 1;
+    scenario.options.reactor.submission_entries = 4;
+    scenario.clients = 8;
+    scenario.client = [](Simulation&, Socket& socket) {
+        ASSERT_TRUE(socket.send("?"));
+        const auto answer = socket.receive_to_end();
+        ASSERT_TRUE(answer) << answer.error().message();
+        EXPECT_EQ(answer->size(), answer_bytes);
+    };
+    std::uint64_t occasions = 1;
+    for (std::uint64_t occasion = 0; occasion < occasions; ++occasion) {
+        scenario.faults.placed = {{Fault::enter_busy, occasion}};
+        occasions = scenario.run(Fault::enter_busy);
+        if (HasFailure()) break;
+    }
 }
 
 }  // namespace

@@ -178,6 +178,11 @@ public:
     [[nodiscard]] TimerHeap& timers() noexcept { return timers_; }
     [[nodiscard]] ReactorCounters& mutable_counters() noexcept { return counters_; }
 
+    /// How far the kernel had consumed the submission queue (Ring::next_sequence) when it was last entered by the loop.
+    /// All that it had to say of the entries before has been dispatched when a subsystem has its turn after
+    /// completions, unless the completion queue is overflowed.
+    [[nodiscard]] std::uint32_t consumed() const noexcept { return consumed_; }
+
     /// Resumes a coroutine from the loop, with a fresh budget.
     void resume(std::coroutine_handle<> handle) noexcept {
         inline_budget = options_.inline_budget;
@@ -294,6 +299,7 @@ private:
     std::vector<std::unique_ptr<OperationSlot[]>> slots_;
     std::uint32_t free_slots_ = 0xffff'ffff;
     std::uint32_t live_slots_ = 0;
+    std::uint32_t consumed_ = 0;
     std::uint64_t wake_value_ = 0;  // what the kernel reads from the event descriptor
     std::uint32_t tasks_away_ = 0;
     bool wake_armed_ = false;
