@@ -12,8 +12,8 @@ import tempfile
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "examples"))
 import examples  # noqa: E402
 
-RIGHT = "for (auto slice : received) connection.write(slice), connection.write(slice);"
-WRONG = "for (auto slice : received) connection.write(slice), connection.write(slice.first(1));"
+RIGHT = "for (std::byte byte : slice) connection.write(std::array{byte, byte});"
+WRONG = "connection.write(slice), connection.write(slice);"
 
 
 def build_and_run(program, root, compiler, libraries):
