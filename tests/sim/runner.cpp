@@ -59,7 +59,14 @@ struct Failure {
 class Campaign {
 public:
     explicit Campaign(const RunnerOptions& options) : options_(&options) {
-        for (const Workload* workload : options.workloads) sums_.push_back({workload});
+        for (const Workload* workload : options.workloads) {
+            for (const ferrule::sim::Fault fault : options.each) {
+                for (std::uint64_t number = 0; number < options.seeds; ++number) {
+                    series_.push_back({sums_.size(), options.settings.seed + number, fault});
+                }
+            }
+            sums_.push_back({workload});
+        }
         if (options.minutes > 0)
             deadline_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                            std::chrono::duration<double, std::ratio<60>>(options.minutes));
@@ -102,48 +109,82 @@ public:
     }
 
 private:
+    /// A child at work.
+    struct Working {
+        std::size_t which;
+        std::size_t series;
+        std::unique_ptr<Child> child;
+    };
+    /// One fault at each of its occasions in one run.
+    struct Series {
+        std::size_t which;
+        std::uint64_t seed;
+        ferrule::sim::Fault fault;
+        std::uint64_t given = 0;
+        bool busy = false;
+        bool over = false;
+    };
+
     static void print_line(const std::string& name, const Sums& sums) {
         std::printf("%-14s %8" PRIu64 " %11" PRIu64 " %11" PRIu64 " %12" PRIu64 " %9.1f %8" PRIu64 " %10.0f s\n",
                     name.c_str(), sums.runs, sums.connections, sums.messages, sums.operations,
                     static_cast<double>(sums.bytes) / (1024.0 * 1024.0), sums.failures, sums.virtual_seconds);
     }
 
-    // By turns, so that a campaign that is ended early has seen all workloads alike.
-    std::vector<RunSettings> next_runs(std::size_t& which) {
+    /// What a child is to do.
+    struct Job {
+        std::size_t which = 0;
+        std::vector<RunSettings> runs{};
+        /// Of `series_`, where it is of one.
+        std::size_t series = 0;
+    };
+
+    Job next_job() {
         if (!again_.empty()) {
-            which = again_.front().first;
-            auto runs = std::move(again_.front().second);
+            Job job = std::move(again_.front());
             again_.pop_front();
-            return runs;
+            return job;
         }
         if (failures_.size() >= failures_shown_max || (deadline_ && Clock::now() >= *deadline_)) return {};
-        for (std::size_t turn = 0; turn < sums_.size(); ++turn) {
-            which = turn_++ % sums_.size();
-            std::uint64_t& given = given_[which];
-            if (options_->each) {
-                if (each_over_[which]) continue;
-            } else if (!deadline_ && given >= options_->seeds) {
-                continue;
+        return options_->each.empty() ? next_seeds() : next_occasions();
+    }
+
+    // By turns, so that a campaign that is ended early has seen all workloads alike.
+    Job next_seeds() {
+        for (std::size_t tried = 0; tried < sums_.size(); ++tried) {
+            Job job{turn_++ % sums_.size()};
+            std::uint64_t& given = given_[job.which];
+            std::uint64_t count = runs_per_child;
+            if (!deadline_) {
+                // So that every process has something to do.
+                count = std::min(count, std::max<std::uint64_t>(1, options_->seeds / (2 * options_->jobs)));
+                count = std::min(count, options_->seeds - given);
             }
-            std::vector<RunSettings> runs;
-            std::size_t count = runs_per_child;
-            if (!options_->each && !deadline_) count = std::min<std::uint64_t>(count, options_->seeds - given);
-            // So that every process has something to do.
-            if (!deadline_ && !options_->each)
-                count =
-                    std::min<std::uint64_t>(count, std::max<std::uint64_t>(1, options_->seeds / (2 * options_->jobs)));
-            for (std::size_t index = 0; index < count; ++index) {
+            for (; count != 0; --count) {
+                job.runs.push_back(options_->settings);
+                job.runs.back().seed += given++;
+            }
+            if (!job.runs.empty()) return job;
+        }
+        return {};
+    }
+
+    Job next_occasions() {
+        while (!series_.empty() && series_[first_series_].over && first_series_ + 1 < series_.size()) ++first_series_;
+        // Series side by side, but each to its end before many others are begun.
+        for (std::size_t index = first_series_; index < series_.size(); ++index) {
+            Series& series = series_[index];
+            if (series.over || series.busy) continue;
+            series.busy = true;
+            Job job{series.which, {}, index};
+            for (std::size_t count = 0; count < runs_per_child; ++count) {
                 RunSettings settings = options_->settings;
-                if (options_->each) {
-                    settings.faults = false;
-                    settings.placed.push_back({*options_->each, given});
-                } else {
-                    settings.seed += given;
-                }
-                ++given;
-                runs.push_back(std::move(settings));
+                settings.seed = series.seed;
+                settings.faults = false;
+                settings.placed.push_back({series.fault, series.given++});
+                job.runs.push_back(std::move(settings));
             }
-            return runs;
+            return job;
         }
         return {};
     }
@@ -151,11 +192,11 @@ private:
     bool start_children() {
         bool started = false;
         while (children_.size() < options_->jobs) {
-            std::size_t which = 0;
-            auto runs = next_runs(which);
-            if (runs.empty()) break;
-            children_.push_back(
-                {which, std::make_unique<Child>(*sums_[which].workload, std::move(runs), options_->seconds_max)});
+            Job job = next_job();
+            if (job.runs.empty()) break;
+            auto child =
+                std::make_unique<Child>(*sums_[job.which].workload, std::move(job.runs), options_->seconds_max);
+            children_.push_back({job.which, job.series, std::move(child)});
             started = true;
         }
         return started;
@@ -164,27 +205,30 @@ private:
     void wait() {
         if (children_.empty()) return;
         std::vector<pollfd> waiting;
-        for (const auto& [which, child] : children_) waiting.push_back({child->descriptor(), POLLIN, 0});
+        for (const Working& each : children_) waiting.push_back({each.child->descriptor(), POLLIN, 0});
         ::poll(waiting.data(), waiting.size(), 500);
     }
 
     void collect() {
         for (std::size_t index = 0; index < children_.size();) {
-            auto& [which, child] = children_[index];
-            const bool more = child->receive();
-            while (auto report = child->next()) add(which, *child, std::move(*report));
+            Working& working = children_[index];
+            Child& child = *working.child;
+            const bool more = child.receive();
+            while (auto report = child.next()) add(working, std::move(*report));
             if (more) {
                 ++index;
                 continue;
             }
-            sums_[which].processor_seconds += child->processor_seconds();
-            if (auto left = child->not_begun(); !left.empty()) again_.emplace_back(which, std::move(left));
+            sums_[working.which].processor_seconds += child.processor_seconds();
+            if (!series_.empty()) series_[working.series].busy = false;
+            if (auto left = child.not_begun(); !left.empty())
+                again_.push_back({working.which, std::move(left), working.series});
             children_.erase(children_.begin() + static_cast<std::ptrdiff_t>(index));
         }
     }
 
-    void add(std::size_t which, const Child& child, ChildReport report) {
-        Sums& sums = sums_[which];
+    void add(const Working& working, ChildReport report) {
+        Sums& sums = sums_[working.which];
         ++sums.runs;
         sums.connections += report.result.connections;
         sums.messages += report.result.messages;
@@ -197,10 +241,10 @@ private:
         }
         if (report.failed()) {
             ++sums.failures;
-            failures_.push_back({sums.workload, child.runs()[report.index], report.result});
-        } else if (options_->each && report.result.faults[*options_->each].times == 0) {
+            failures_.push_back({sums.workload, working.child->runs()[report.index], report.result});
+        } else if (!series_.empty() && report.result.faults[series_[working.series].fault].times == 0) {
             // There was no such occasion, and there is none behind it.
-            each_over_[which] = true;
+            series_[working.series].over = true;
         }
         last_ = std::move(report.result);
     }
@@ -221,11 +265,12 @@ private:
 
     const RunnerOptions* options_;
     std::vector<Sums> sums_;
+    std::vector<Series> series_;
+    std::size_t first_series_ = 0;
     std::vector<std::uint64_t> given_ = std::vector<std::uint64_t>(options_->workloads.size());
-    std::vector<bool> each_over_ = std::vector<bool>(options_->workloads.size());
     std::optional<Clock::time_point> deadline_;
-    std::vector<std::pair<std::size_t, std::unique_ptr<Child>>> children_;
-    std::deque<std::pair<std::size_t, std::vector<RunSettings>>> again_;
+    std::vector<Working> children_;
+    std::deque<Job> again_;
     std::vector<Failure> failures_;
     std::array<ferrule::sim::FaultCount, ferrule::sim::fault_count> faults_{};
     RunResult last_;
@@ -274,7 +319,7 @@ int run_simulations(const RunnerOptions& options) {
     Campaign campaign{options};
     campaign.run();
     campaign.print();
-    if (options.seeds == 1 && options.workloads.size() == 1 && !options.each && options.minutes <= 0) {
+    if (options.seeds == 1 && options.workloads.size() == 1 && options.each.empty() && options.minutes <= 0) {
         print_trace(campaign.last().trace);
         std::printf("\nfingerprint %016" PRIx64 "\n", campaign.last().fingerprint);
     }

@@ -114,8 +114,7 @@ private:
         } else if (argument == "--without") {
             fault(argument, options_.settings.left_out);
         } else if (argument == "--each") {
-            options_.each = fault_named(next(argument));
-            if (!status_ && !options_.each) refuse("--each takes the name of a fault");
+            each(next(argument));
         } else if (const Workload* workload = find_workload(argument)) {
             options_.workloads.push_back(workload);
         } else {
@@ -145,6 +144,15 @@ private:
         const auto read = placed_fault(next(option));
         if (!status_ && !read) refuse(std::string(option) + " takes FAULT@N, short-send@12");
         if (read) into.push_back(*read);
+    }
+
+    void each(std::string_view name) {
+        for (std::size_t index = 0; index < ferrule::sim::fault_count; ++index) {
+            const auto fault = static_cast<ferrule::sim::Fault>(index);
+            if (name == "all" || ferrule::sim::name_of(fault) == name) options_.each.push_back(fault);
+        }
+        if (!status_ && options_.each.empty()) refuse("--each takes the name of a fault, or all");
+        if (!seeds_given_) options_.seeds = 1;
     }
 
     void refuse(const std::string& what) {

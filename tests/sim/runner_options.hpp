@@ -21,8 +21,8 @@ struct RunnerOptions {
     double minutes = 0;
     /// Processes at once.
     unsigned jobs = 1;
-    /// Instead of seeds: no fault by chance, and this one at its 1st, 2nd, 3rd ... occasion until there is none left.
-    std::optional<ferrule::sim::Fault> each;
+    /// No fault by chance, but each of these at its 1st, 2nd, 3rd ... occasion of each seed, until there is none left.
+    std::vector<ferrule::sim::Fault> each;
     /// How long one run may take on a real clock.
     unsigned seconds_max = 60;
     /// Whether a failure is made smaller.
