@@ -107,6 +107,7 @@ struct Current {
     int pipe = -1;
 };
 Current current;
+std::array<std::byte, 256 * 1024> signal_stack;
 
 void send(int pipe, Kind kind, std::size_t index, const RunResult* result) {
     std::string fields;
@@ -147,10 +148,9 @@ void on_sanitizer_death() {
 
 void watch_for_death() {
     // On a stack of its own: that of a fiber may be what is used up.
-    constexpr std::size_t stack_bytes = 256 * 1024;
     stack_t stack{};
-    stack.ss_sp = std::malloc(stack_bytes);
-    stack.ss_size = stack_bytes;
+    stack.ss_sp = signal_stack.data();
+    stack.ss_size = signal_stack.size();
     ::sigaltstack(&stack, nullptr);
     struct sigaction action {};
     action.sa_handler = on_fatal_signal;

@@ -17,5 +17,6 @@ extern const Workload proxy_workload;
 extern const Workload unix_workload;
 extern const Workload hop_workload;
 extern const Workload hostile_workload;
+extern const Workload limits_workload;
 
 }  // namespace ferrule_test

@@ -86,6 +86,7 @@ ferrule::sim::Machine& WorkloadRun::server_machine() {
         ferrule::sim::MachineOptions options;
         options.profile = profile_;
         options.cpus = static_cast<unsigned>(random_.between(1, 4));
+        if (descriptor_limit_ != 0) options.descriptor_limit = descriptor_limit_;
         server_machine_ = &simulation().machine("server", options);
     }
     return *server_machine_;
@@ -180,7 +181,7 @@ void WorkloadRun::finish() {
              " ended again");
     }
     // A failed operation of the engine's own may end everything.
-    if (incomplete_.size() <= breaks() + refused_ || fired(Fault::operation_fails) != 0) return;
+    if (may_be_incomplete_ || incomplete_.size() <= breaks() + refused_ || fired(Fault::operation_fails) != 0) return;
     std::string report = std::to_string(incomplete_.size()) + " connections were not served whole, but faults broke " +
                          std::to_string(breaks()) + " and the server refused " + std::to_string(refused_);
     for (std::size_t index = 0; index < std::min(incomplete_.size(), incomplete_reported); ++index) {

@@ -92,6 +92,8 @@ public:
     /// The machine of the programs under test, and those of their peers; made at the first call.
     [[nodiscard]] ferrule::sim::Machine& server_machine();
     [[nodiscard]] ferrule::sim::Machine& client_machine(std::size_t index);
+    /// RLIMIT_NOFILE of the server machine, before it is made.
+    void descriptor_limit(std::uint32_t descriptors) noexcept { descriptor_limit_ = descriptors; }
     /// Peers are on the server machine too, from now on: a Unix socket is of its machine.
     void on_one_machine() noexcept { one_machine_ = true; }
     [[nodiscard]] bool has_one_machine() const noexcept { return one_machine_; }
@@ -122,6 +124,8 @@ public:
     /// A connection that was not served whole. As many as faults may break, or the server refuses, are no finding; that
     /// is told at the end.
     void incomplete(std::string what) { incomplete_.push_back(std::move(what)); }
+    /// What the run asks for is more than the server takes: connections that are not served whole are no finding.
+    void may_be_incomplete() noexcept { may_be_incomplete_ = true; }
     /// The server was asked for more connections than it takes, and has closed so many.
     void refused(std::uint64_t connections) noexcept { refused_ += connections; }
     /// Faults so far that may end a connection that did nothing wrong: resets, aborted accepts, operations that fail.
@@ -161,6 +165,8 @@ private:
     ferrule::sim::Machine* server_machine_ = nullptr;
     std::vector<ferrule::sim::Machine*> client_machines_;
     bool one_machine_ = false;
+    bool may_be_incomplete_ = false;
+    std::uint32_t descriptor_limit_ = 0;
     std::vector<std::string> incomplete_;
     std::uint64_t refused_ = 0;
 };
@@ -182,8 +188,6 @@ struct Workload {
     std::string_view name;
     std::string_view what;
     void (*run)(WorkloadRun& run);
-    /// Whether it still means something when every fault of chance is taken away and one operation fails.
-    bool fails_gracefully = true;
 };
 
 /// All of them, in the order in which they are listed.
