@@ -35,7 +35,12 @@ Task<> echo_slices(WorkloadRun* run, Connection connection) {
 Task<> echo_contiguous(WorkloadRun* run, Connection connection) {
     const TaskCount count{*run};
     while (auto received = co_await run->watch(connection.read())) {
-        connection.write(received.contiguous());
+        const auto whole = received.contiguous();
+        connection.write(whole);
+        // There was no room to gather them.
+        if (whole.empty()) {
+            for (const auto slice : received) connection.write(slice);
+        }
         co_await run->watch(connection.flush());
     }
 }
