@@ -97,8 +97,8 @@ MUTATIONS = [
         "flush-before-the-kernel",
         "a flush ends although the kernel has not consumed its send",
         NETWORK,
-        "            if (static_cast<std::int32_t>(unconsumed - state.sending->sequence) <= 0) break;",
-        "            if (!MUTATED && static_cast<std::int32_t>(unconsumed - state.sending->sequence) <= 0) break;",
+        "            if (static_cast<std::int32_t>(consumed - state.sending->sequence) <= 0) break;",
+        "            if (!MUTATED && static_cast<std::int32_t>(consumed - state.sending->sequence) <= 0) break;",
     ),
     Mutation(
         "silent-through-overflow",
@@ -265,8 +265,8 @@ MUTATIONS = [
         "timer-not-rearmed",
         "a connection's timeout that was put off is not looked at again",
         NETWORK,
-        "        due = now + static_cast<std::uint64_t>(std::chrono::nanoseconds(next).count());\n    }\n    reactor_->timers().arm(state.timer, due);",
-        "        due = now + static_cast<std::uint64_t>(std::chrono::nanoseconds(next).count());\n    }\n    if (!MUTATED) reactor_->timers().arm(state.timer, due);",
+        "    reactor_->timers().arm(state.timer, due);\n}\n\n// ---- draining ----",
+        "    if (!MUTATED) reactor_->timers().arm(state.timer, due);\n}\n\n// ---- draining ----",
     ),
     Mutation(
         "refused-message-forgotten",
