@@ -1,4 +1,5 @@
-# What `cmake --install` puts in place: the library, the headers, a CMake package (`find_package(ferrule)`) and a pkg-config file.
+# What `cmake --install` puts in place: the library, the headers, a CMake package (`find_package(ferrule)`), and a pkg-config file
+# for each library.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -21,5 +22,7 @@ endif()
 # The path back to the prefix, so that the installed tree can be moved.
 file(RELATIVE_PATH pkgconfig_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" pkgconfig_prefix ${pkgconfig_prefix})
-configure_file(${PROJECT_SOURCE_DIR}/cmake/ferrule.pc.in ferrule.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ferrule.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(configuration ferrule.pc ferrule-sim.pc)
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/${configuration}.in ${configuration} @ONLY)
+    install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${configuration} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()

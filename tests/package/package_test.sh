@@ -50,6 +50,7 @@ cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$co
     -DEXPECTED_VERSION="$version" -DREADME_EXAMPLE="$example" >/dev/null
 cmake --build "$work/consumer"
 check "$work/consumer/consumer"
+"$work/consumer/simulation" || fail "the simulated server does not echo"
 
 if ! command -v pkg-config >/dev/null; then
     echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
@@ -62,4 +63,9 @@ export PKG_CONFIG_PATH=$configuration
 "$compiler" -std=c++23 -o "$work/consumer/by_pkg_config" "$example" $(pkg-config --cflags --libs ferrule) \
     -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
 check "$work/consumer/by_pkg_config"
+[ "$(pkg-config --modversion ferrule-sim)" = "$version" ] || fail "ferrule-sim.pc has version $(pkg-config --modversion ferrule-sim), not $version"
+# shellcheck disable=SC2046  # the flags are words
+"$compiler" -std=c++23 -o "$work/consumer/simulation_by_pkg_config" "$here/consumer/simulation.cpp" $(pkg-config --cflags --libs ferrule-sim) \
+    -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
+"$work/consumer/simulation_by_pkg_config" || fail "the simulated server does not echo, built with pkg-config"
 echo "package_test: $kind library, found with CMake and with pkg-config"
