@@ -222,6 +222,9 @@ void end_scenario(const Reach& reach) {
             [[fallthrough]];
         case Ending::cancel_posted:
             home.post([reach] { cancel_now(reach); });
+            // Whoever computes for a while lets bytes and messages come at once.
+            if (iteration.random.one_in(2))
+                iteration.plan->run->pause(std::chrono::nanoseconds(iteration.random.below(5'000'000)));
             break;
         case Ending::cancel_later: {
             const auto delay = std::chrono::nanoseconds(iteration.random.below(2'000'000));

@@ -270,9 +270,13 @@ enum class Visit : std::uint8_t {
     reset_at_once,
     client_closes,
     server_closes,
+    server_closes_early,
     close_unread,
-    server_aborts
+    server_aborts,
+    count_of_visits
 };
+
+constexpr auto visit_kinds = static_cast<std::uint64_t>(Visit::count_of_visits);
 
 constexpr auto forgotten_after = std::chrono::seconds(60);
 
@@ -281,7 +285,22 @@ struct StormPlan {
     std::size_t machine = 0;
     std::vector<Visit> visits;
     std::vector<RequestHeader> requests;
+    /// The server waits for its peer's FIN, whatever that still sends.
+    bool lingers = false;
 };
+
+// Sends more behind a request whose answer is the last: that is dropped, and the answer comes whole, without a reset.
+bool answered_while_sending(WorkloadRun& run, Peer& peer, const RequestHeader& request) {
+    bool whole = false;
+    peer.both(
+        [&] {
+            if (!send_request(peer, request) || !send_request(peer, request)) return;
+            run.pause(std::chrono::nanoseconds(request.key % 2'000'000));
+            if (send_request(peer, request)) peer.shutdown_sending();
+        },
+        [&] { whole = receive_answer(run, peer, request) && peer.receive_to_end() == 0; });
+    return whole && !peer.broken();
+}
 
 void storm(WorkloadRun& run, ServerProgram& server, const StormPlan& plan) {
     for (std::size_t number = 0; number < plan.visits.size(); ++number) {
@@ -307,12 +326,18 @@ void storm(WorkloadRun& run, ServerProgram& server, const StormPlan& plan) {
                 whole = send_request(*peer, request) && receive_answer(run, *peer, request) &&
                         peer->receive_to_end() == 0 && !peer->broken();
                 break;
+            case Visit::server_closes_early:
+                request.after = After::close;
+                whole = answered_while_sending(run, *peer, request) || !plan.lingers;
+                break;
             case Visit::close_unread:
                 send_request(*peer, request);
                 break;
             case Visit::server_aborts:
                 request.after = After::abort;
                 if (send_request(*peer, request)) peer->receive_to_end();
+                break;
+            case Visit::count_of_visits:
                 break;
         }
         // A listener whose queue is full forgets who has shaken hands with it after a minute.
@@ -340,9 +365,10 @@ void run_storm(WorkloadRun& run) {
         StormPlan plan;
         plan.name = "visitor " + std::to_string(index);
         plan.machine = index % ServerProgram::client_machines;
+        plan.lingers = options.network.linger == ferrule::Linger::always;
         const std::uint32_t visits = run.messages(1, 16);
         for (std::uint32_t number = 0; number < visits; ++number) {
-            plan.visits.push_back(static_cast<Visit>(run.random().below(6)));
+            plan.visits.push_back(static_cast<Visit>(run.random().below(visit_kinds)));
             plan.requests.push_back(
                 {.key = run.random().next(),
                  .size = static_cast<std::uint32_t>(run.random().below(run.choose<std::uint64_t>({1, 50, 2000}))),
