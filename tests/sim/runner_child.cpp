@@ -126,7 +126,10 @@ void send(int pipe, Kind kind, std::size_t index, const RunResult* result) {
 // The run cannot go on: what it has come to is told with the reason. Allocates, although a signal may have come in the
 // middle of an allocation: the alarm ends a process that waits for itself then.
 void report_death(const char* reason) {
-    if (current.run == nullptr) return;
+    if (current.run == nullptr) {
+        std::fprintf(stderr, "after the end of the run: %s\n", reason);
+        return;
+    }
     ::signal(SIGALRM, SIG_DFL);
     ::alarm(10);
     RunResult result = current.run->result();
@@ -164,25 +167,22 @@ void watch_for_death() {
     for (const int number : numbers) ::sigaction(number, &action, nullptr);
 }
 
-// True when all runs were clean.
-bool make_runs(const Workload& workload, const std::vector<RunSettings>& runs, unsigned seconds_max, int pipe) {
+// Does not return from a run that fails.
+void make_runs(const Workload& workload, const std::vector<RunSettings>& runs, unsigned seconds_max, int pipe) {
     watch_for_death();
     for (std::size_t index = 0; index < runs.size(); ++index) {
         send(pipe, Kind::begun, index, nullptr);
         ::alarm(seconds_max);
-        RunResult result;
-        {
-            WorkloadRun run{runs[index]};
-            current = {&run, index, pipe};
-            workload.run(run);
-            result = run.result();
-            current.run = nullptr;
-        }
+        WorkloadRun run{runs[index]};
+        current = {&run, index, pipe};
+        workload.run(run);
+        const RunResult result = run.result();
+        current.run = nullptr;
         send(pipe, Kind::ended, index, &result);
-        if (!result.findings.empty()) return false;
+        // What a run that failed has abandoned is in no state to be destroyed, and would be called a leak.
+        if (!result.findings.empty()) _exit(0);
     }
     ::alarm(0);
-    return true;
 }
 
 }  // namespace
@@ -198,9 +198,7 @@ Child::Child(const Workload& workload, std::vector<RunSettings> runs, unsigned s
     if (process_ == 0) {
         ::close(ends[0]);
         if (error_output_ >= 0) ::dup2(error_output_, STDERR_FILENO);
-        const bool clean = make_runs(workload, runs_, seconds_max, ends[1]);
-        // What a run that failed has abandoned would be called a leak.
-        if (!clean) _exit(0);
+        make_runs(workload, runs_, seconds_max, ends[1]);
         std::exit(0);
     }
     ::close(ends[1]);

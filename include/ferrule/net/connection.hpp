@@ -296,7 +296,8 @@ public:
     /// both have ended.
     ///
     /// ```cpp
-    /// Task<> copy(ReadHalf from, WriteHalf to) {
+    /// Task<> copy(ReadHalf from, WriteHalf half) {
+    ///     WriteHalf to = std::move(half);  // a local ends with the copying, and sends FIN; a parameter only with the task
     ///     while (auto received = co_await from.read()) {
     ///         for (auto slice : received) to.write(slice);
     ///         co_await to.flush();

@@ -3,6 +3,7 @@
 #include "sim/workloads/requests.hpp"
 #include "sim/workloads/server_program.hpp"
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -14,7 +15,16 @@ namespace {
 
 using ferrule::Connection;
 using ferrule::Task;
+using ferrule::sim::Fault;
 using namespace std::chrono_literals;
+
+// These hold back what a peer has sent, or the news of it.
+constexpr std::array delaying = {Fault::peer_stalls,       Fault::packet_lost,        Fault::small_segment,
+                                 Fault::wake_delayed,      Fault::completion_delayed, Fault::multishot_ends,
+                                 Fault::no_buffers_at_arm, Fault::no_buffers_later};
+
+// What system calls take, and the turns of a reactor.
+constexpr std::uint64_t margin_ns = 100'000;
 
 /// What a drain must not lose: requests that were answered before their connection ended.
 struct Drained {
@@ -22,6 +32,24 @@ struct Drained {
     std::chrono::milliseconds timeout{};
     std::map<std::uint64_t, std::uint32_t> answered{};  // by key
     std::uint64_t stopped_ns = 0;
+    /// Some answers take long to compute: meanwhile the requests of others gather.
+    bool computes = false;
+    /// There are receive buffers for all that comes, so every connection is being received from.
+    bool roomy = false;
+
+    /// Whether the drain may not have cut off anything yet.
+    [[nodiscard]] bool patient() const { return timeout >= 1min && run->breaks() == 0; }
+    /// Whether its time may have come.
+    [[nodiscard]] bool late() const {
+        const std::uint64_t limit_ns = std::uint64_t(std::chrono::nanoseconds(timeout).count());
+        return stopped_ns != 0 && run->simulation().now_ns() >= stopped_ns + limit_ns;
+    }
+    /// Whether what is sent arrives in time, and is told of as soon as it has.
+    [[nodiscard]] bool punctual() const {
+        std::uint64_t delays = 0;
+        for (const Fault fault : delaying) delays += run->fired(fault);
+        return patient() && roomy && delays == 0;
+    }
 };
 
 struct DrainClient {
@@ -34,14 +62,21 @@ struct DrainClient {
 Task<> serve_until_drained(Drained* drained, Connection connection) {
     const TaskCount count{*drained->run};
     RequestsSeen seen;
+    ferrule::sim::Random random = drained->run->fork();
     while (auto received = co_await drained->run->watch(connection.read())) {
         const std::size_t done = answer_requests(*drained->run, seen, connection, received.contiguous());
         received.consume(done);
         received.reset();
+        if (drained->computes && random.one_in(16))
+            drained->run->pause(std::chrono::nanoseconds(random.below(10'000'000)));
         const auto flushed = co_await drained->run->watch(connection.flush());
-        if (!flushed) co_return;
+        if (!flushed) break;
         if (seen.next != 0) drained->answered[seen.key] = seen.next;
     }
+    const bool cancelled =
+        connection.end_reason() == ferrule::EndReason::cancelled || connection.error() == std::errc::operation_canceled;
+    if (cancelled && drained->patient() && !drained->late())
+        drained->run->find("a connection was cancelled long before its drain had to end");
 }
 
 void ask_until_the_end(Drained& drained, ServerProgram& server, const DrainClient& client) {
@@ -58,7 +93,16 @@ void ask_until_the_end(Drained& drained, ServerProgram& server, const DrainClien
         request.sequence = number;
         request.size = static_cast<std::uint32_t>(random.below(300));
         request.answer_size = static_cast<std::uint32_t>(random.below(random.one_in(4) ? 50'000 : 500));
-        if (!send_request(*peer, request) || !receive_answer(run, *peer, request)) break;
+        if (!send_request(*peer, request)) break;
+        const std::uint64_t sent_ns = run.simulation().now_ns();
+        if (!receive_answer(run, *peer, request)) {
+            const std::uint64_t waited_ns = run.simulation().now_ns() - sent_ns;
+            if (peer->ended() && !peer->broken() && drained.punctual() &&
+                waited_ns > 2 * run.latency_max_ns() + margin_ns)
+                run.find(client.name +
+                         ": a request had arrived when the server ended the connection without an answer");
+            break;
+        }
         ++answers;
         if (random.one_in(2)) run.pause(std::chrono::nanoseconds(random.below(5'000'000)));
     }
@@ -80,10 +124,17 @@ void run_drain(WorkloadRun& run) {
     Drained drained{&run};
     drained.timeout = run.choose<std::chrono::milliseconds>({0ms, 10ms, 1s, 10min, 10min});
     options.drain_timeout = drained.timeout;
+    drained.computes = run.random().one_in(2);
+    drained.roomy = run.random().one_in(2);
+    if (drained.roomy) {
+        options.network.receive_buffer_count = 1024;
+        options.network.receive_buffer_size = 512;
+        options.network.receive_lease_limit = 32;
+    }
     ServerProgram server{run, options};
     server.on_connection(
         [&drained](Connection connection) { return serve_until_drained(&drained, std::move(connection)); });
-    const std::uint32_t peers = run.connections(1, 40);
+    const std::uint32_t peers = run.connections(1, run.random().one_in(4) ? 150 : 40);
     for (std::uint32_t index = 0; index < peers; ++index) {
         DrainClient client;
         client.name = "draining peer " + std::to_string(index);

@@ -1,5 +1,8 @@
 #include <ferrule/net/connection.hpp>
 #include <ferrule/reactor/deadline.hpp>
+#include <ferrule/task/scope.hpp>
+#include <ferrule/task/task_group.hpp>
+#include <ferrule/task/when_all.hpp>
 
 #include "sim/workloads/echo.hpp"
 #include "sim/workloads/peer.hpp"
@@ -8,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +27,8 @@ using ferrule::WriteHalf;
 using namespace std::chrono_literals;
 
 constexpr auto long_enough = 30min;
+constexpr auto channel_pause = 50us;
+constexpr std::uint32_t flushes_max = 3;
 
 Task<> echo_slices(WorkloadRun* run, Connection connection) {
     const TaskCount count{*run};
@@ -100,9 +106,71 @@ Task<> echo_now_and_then(WorkloadRun* run, Connection connection) {
     }
 }
 
+/// What one task has read for another to write.
+struct Channel {
+    std::string text{};
+    bool ended = false;
+};
+
+Task<> read_into(WorkloadRun* run, ReadHalf reads, Channel* channel) {
+    while (auto received = co_await run->watch(reads.read())) {
+        for (const auto slice : received) channel->text += slice.text();
+    }
+    channel->ended = true;
+}
+
+Task<> write_from(WorkloadRun* run, WriteHalf writes, Channel* channel) {
+    for (;;) {
+        if (channel->text.empty() && channel->ended) break;
+        if (channel->text.empty()) {
+            static_cast<void>(co_await run->watch(ferrule::sleep_for(channel_pause)));
+            continue;
+        }
+        writes.write(std::exchange(channel->text, {}));
+        co_await run->watch(writes.flush());
+    }
+}
+
+// Each half has a task of its own, and ends when that does.
+Task<> echo_two_tasks(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    Channel channel;
+    auto [reads, writes] = std::move(connection).split();
+    auto reading = read_into(run, std::move(reads), &channel);
+    auto writing = write_from(run, std::move(writes), &channel);
+    co_await run->watch(ferrule::when_all(std::move(reading), std::move(writing)));
+}
+
+Task<> flush_once(WorkloadRun* run, Connection* connection) {
+    co_await run->watch(connection->flush());
+}
+
+// False when there is no memory for one more task.
+bool flush_beside(WorkloadRun& run, ferrule::TaskGroup& flushing, Connection& connection) {
+    try {
+        return flushing.spawn(flush_once(&run, &connection));
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+}
+
+// Several wait for the same bytes, and for later ones. A group is not left while tasks of it are alive.
+Task<> echo_many_flushes(WorkloadRun* run, Connection connection) {
+    const TaskCount count{*run};
+    ferrule::TaskGroup flushing(co_await ferrule::this_environment(), flushes_max);
+    while (auto received = co_await run->watch(connection.read())) {
+        for (const auto slice : received) {
+            connection.write(slice);
+            co_await flushing.vacancy();
+            flush_beside(*run, flushing, connection);
+        }
+    }
+    co_await flushing.join();
+}
+
 using Echo = Task<> (*)(WorkloadRun*, Connection);
-constexpr std::array<Echo, 7> echoes = {echo_slices,         echo_contiguous, echo_leases,      echo_in_place,
-                                        echo_with_deadlines, echo_halves,     echo_now_and_then};
+constexpr std::array<Echo, 9> echoes = {echo_two_tasks, echo_many_flushes,   echo_slices, echo_contiguous,  echo_leases,
+                                        echo_in_place,  echo_with_deadlines, echo_halves, echo_now_and_then};
 
 }  // namespace
 

@@ -14,6 +14,7 @@ extern const Workload deadlines_workload;
 extern const Workload posts_workload;
 extern const Workload starvation_workload;
 extern const Workload proxy_workload;
+extern const Workload gateway_workload;
 extern const Workload unix_workload;
 extern const Workload hop_workload;
 extern const Workload hostile_workload;

@@ -27,6 +27,8 @@ public:
     void on_start(std::function<void(ferrule::Reactor&)> function) { on_start_ = std::move(function); }
     /// Another port, in the place of the first: a Unix socket.
     void listen(ferrule::PortOptions port) { port_ = std::move(port); }
+    /// Called when the server has ended.
+    void on_end(std::function<void()> function) { on_end_ = std::move(function); }
     /// Exceptions may leave handlers, and reactors may fail: an operation that must not fail is made to.
     void may_fault() noexcept { may_fault_ = true; }
 
@@ -61,6 +63,7 @@ private:
     ferrule::ServerOptions options_;
     ferrule::ConnectionHandler handler_;
     std::function<void(ferrule::Reactor&)> on_start_;
+    std::function<void()> on_end_;
     std::optional<ferrule::PortOptions> port_;
     ferrule::Server* server_ = nullptr;
     std::optional<ferrule::Address> bound_;

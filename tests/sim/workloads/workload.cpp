@@ -76,6 +76,7 @@ ferrule::sim::Simulation& WorkloadRun::simulation() {
             options.network.receive_window_min_bytes = 2048;
             options.network.receive_window_max_bytes = 8192;
         }
+        latency_max_ns_ = options.network.latency_max_ns;
         simulation_ = std::make_unique<ferrule::sim::Simulation>(options);
     }
     return *simulation_;

@@ -92,6 +92,8 @@ public:
     /// The machine of the programs under test, and those of their peers; made at the first call.
     [[nodiscard]] ferrule::sim::Machine& server_machine();
     [[nodiscard]] ferrule::sim::Machine& client_machine(std::size_t index);
+    /// The largest latency between two machines; after the simulation is made.
+    [[nodiscard]] std::uint64_t latency_max_ns() const noexcept { return latency_max_ns_; }
     /// RLIMIT_NOFILE of the server machine, before it is made.
     void descriptor_limit(std::uint32_t descriptors) noexcept { descriptor_limit_ = descriptors; }
     /// Peers are on the server machine too, from now on: a Unix socket is of its machine.
@@ -150,6 +152,7 @@ public:
     std::uint64_t tasks_ended = 0;
     /// For the figures.
     std::uint64_t connections_made = 0;
+    std::uint64_t connections_opened = 0;  ///< by the programs under test
     std::uint64_t messages_checked = 0;
     std::uint64_t bytes_checked = 0;
 
@@ -167,6 +170,7 @@ private:
     bool one_machine_ = false;
     bool may_be_incomplete_ = false;
     std::uint32_t descriptor_limit_ = 0;
+    std::uint64_t latency_max_ns_ = 0;
     std::vector<std::string> incomplete_;
     std::uint64_t refused_ = 0;
 };
