@@ -297,7 +297,7 @@ public:
     ///
     /// ```cpp
     /// Task<> copy(ReadHalf from, WriteHalf half) {
-    ///     WriteHalf to = std::move(half);  // a local ends with the copying, and sends FIN; a parameter only with the task
+    ///     WriteHalf to = std::move(half);  // ends, with a FIN, when this does; a parameter ends with the task
     ///     while (auto received = co_await from.read()) {
     ///         for (auto slice : received) to.write(slice);
     ///         co_await to.flush();
