@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace ferrule_test {
@@ -41,7 +42,7 @@ struct Drained {
     [[nodiscard]] bool patient() const { return timeout >= 1min && run->breaks() == 0; }
     /// Whether its time may have come.
     [[nodiscard]] bool late() const {
-        const std::uint64_t limit_ns = std::uint64_t(std::chrono::nanoseconds(timeout).count());
+        const std::uint64_t limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count());
         return stopped_ns != 0 && run->simulation().now_ns() >= stopped_ns + limit_ns;
     }
     /// Whether what is sent arrives in time, and is told of as soon as it has.
