@@ -30,6 +30,7 @@ using namespace std::chrono_literals;
 constexpr std::uint16_t backend_port = 9000;
 constexpr std::size_t backend_machine = 0;
 constexpr auto patience = 100ms;
+constexpr unsigned attempts_max = 10;
 
 /// A server that passes everything to another one and back.
 struct Gateway {
@@ -63,8 +64,7 @@ void serve_backend(Gateway& gateway) {
 
 // ---- the gateway ----
 
-// On a thread of its own: it blocks.
-std::expected<int, std::error_code> connect_to_backend(WorkloadRun& run) {
+std::expected<int, std::error_code> connect_once(WorkloadRun& run) {
     ferrule::Kernel& kernel = run.server_machine().kernel();
     const int descriptor = kernel.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return std::unexpected(std::error_code(-descriptor, std::system_category()));
@@ -74,6 +74,15 @@ std::expected<int, std::error_code> connect_to_backend(WorkloadRun& run) {
         return std::unexpected(std::error_code(-result, std::system_category()));
     }
     return descriptor;
+}
+
+// On a thread of its own: it blocks. The backend may not have begun to listen.
+std::expected<int, std::error_code> connect_to_backend(WorkloadRun& run) {
+    for (unsigned attempt = 1;; ++attempt) {
+        const auto connected = connect_once(run);
+        if (connected || attempt == attempts_max) return connected;
+        run.pause(1ms);
+    }
 }
 
 Task<> pass_on(WorkloadRun* run, ReadHalf from_half, WriteHalf to_half) {
