@@ -47,6 +47,9 @@ void WorkloadRun::choose_faults() {
         faults_.rates[index] = static_cast<std::uint32_t>(std::min<std::uint64_t>(rate, rate_max));
     }
     static_assert(rate_max < of_a_million);
+    // Now and then an operation fails that hardly ever does. Everything may break then, and still nothing may be left.
+    const std::uint32_t failures = choose({20u, 200u, 2000u});
+    if (random_.one_in(10) && settings_.faults) faults_[Fault::operation_fails] = failures;
     faults_.placed = settings_.placed;
     faults_.left_out = settings_.left_out;
 }
