@@ -369,6 +369,7 @@ void Network::before_submit() noexcept {
     if (!drain_parked_.empty()) [[unlikely]] {
         drain_eligible_.insert(drain_eligible_.end(), drain_parked_.begin(), drain_parked_.end());
         drain_parked_.clear();
+        drain_sequence_ = reactor_->ring().next_sequence();
     }
 }
 
@@ -399,9 +400,7 @@ void Network::after_completions() noexcept {
                             building_.end());
         building_.clear();
     }
-    // Linux tells of a limited number of receives per call: what has arrived for an idle connection may not be among
-    // them.
-    if (!drain_eligible_.empty() && !ring.task_work_pending() && !ring.overflowed() && ring.ready() == 0) [[unlikely]]
+    if (!drain_eligible_.empty() && kernel_has_told_all()) [[unlikely]]
         end_idle();
 }
 
@@ -465,8 +464,11 @@ void Network::check_timer(ConnectionState& state) noexcept {
 // ---- draining ----
 
 bool Network::idle(const ConnectionState& state) noexcept {
-    return state.reader && !state.reader_queued && state.received_first == nullptr && state.carry == nullptr &&
-           state.staged == nullptr && state.sending == nullptr;
+    // Where no receive is armed (starved, paused) nobody knows yet what waits in the socket: it is looked at once more
+    // when one is.
+    return state.reader && !state.reader_queued && state.receive_armed && !state.receive_cancelled &&
+           state.received_first == nullptr && state.carry == nullptr && state.staged == nullptr &&
+           state.sending == nullptr;
 }
 
 void Network::drain() noexcept {
@@ -474,11 +476,17 @@ void Network::drain() noexcept {
     for (const auto& listener : listeners_) listener->end();
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
-            ConnectionState& state = chunk[offset];
-            if (state.served && state.stage == CloseStage::open && idle(state))
-                drain_parked_.push_back({&state, state.generation});
+            consider_draining(chunk[offset]);
         }
     }
+}
+
+// Linux tells of a limited number of receives per call, and may refuse to take entries: what has arrived for an idle
+// connection may be among the rest.
+bool Network::kernel_has_told_all() const noexcept {
+    const Ring& ring = reactor_->ring();
+    return static_cast<std::int32_t>(reactor_->consumed() - drain_sequence_) >= 0 && !ring.task_work_pending() &&
+           !ring.overflowed() && ring.ready() == 0;
 }
 
 void Network::end_idle() noexcept {

@@ -204,6 +204,13 @@ void Network::arm_receive(ConnectionState& state) noexcept {
     state.receive_armed = true;
     state.receive_cancelled = false;
     ++state.operations;
+    if (draining_) [[unlikely]]
+        consider_draining(state);
+}
+
+void Network::consider_draining(ConnectionState& state) noexcept {
+    if (state.served && state.stage == CloseStage::open && idle(state))
+        drain_parked_.push_back({&state, state.generation});
 }
 
 bool Network::arm_private_receive(ConnectionState& state) noexcept {
@@ -218,6 +225,8 @@ bool Network::arm_private_receive(ConnectionState& state) noexcept {
     state.receive_armed = true;
     state.receive_cancelled = false;
     ++state.operations;
+    if (draining_) [[unlikely]]
+        consider_draining(state);
     counters_.private_receives.add();
     return true;
 }
@@ -273,11 +282,10 @@ void Network::park_reader(ConnectionState& state) noexcept {
                 reactor_->timers().arm(state.timer, due);
         }
     }
-    if (draining_ && state.served && idle(state)) [[unlikely]]
-        drain_parked_.push_back({&state, state.generation});
-    if (state.receive_armed) [[likely]]
-        return;
-    arm_for_reader(state);
+    if (!state.receive_armed) [[unlikely]]
+        arm_for_reader(state);
+    else if (draining_) [[unlikely]]
+        consider_draining(state);
 }
 
 void Network::wake_reader(ConnectionState& state) noexcept {

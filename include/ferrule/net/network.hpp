@@ -275,6 +275,8 @@ private:
     void submit_close(ConnectionState& state) noexcept;
     [[nodiscard]] bool may_close_at_once(const ConnectionState& state) const noexcept;
     void abort_state(ConnectionState& state, int error) noexcept;
+    void consider_draining(ConnectionState& state) noexcept;
+    [[nodiscard]] bool kernel_has_told_all() const noexcept;
     void end_idle() noexcept;
     [[nodiscard]] static bool idle(const ConnectionState& state) noexcept;
 
@@ -309,6 +311,7 @@ private:
     };
     std::vector<IdleConnection> drain_parked_;  // idle while draining: ended when the kernel has told all that it knows
     std::vector<IdleConnection> drain_eligible_;
+    std::uint32_t drain_sequence_ = 0;  // of the first entry behind the receives of those
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;
