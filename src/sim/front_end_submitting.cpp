@@ -330,7 +330,8 @@ void FrontEnd::try_request(Request& request) {
     if (!request.tried) {
         request.tried = true;
         if (may_fail(request.entry.opcode) && world_.fault(Fault::operation_fails)) {
-            // What a close closes is closed whatever it returns.
+            // What a close closes is closed whatever it returns; and now, because its request ends.
+            request.delayed = true;
             if (request.entry.opcode == abi::Operation::close) perform(request);
             fail(request, -EIO);
             return;
