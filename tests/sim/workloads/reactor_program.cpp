@@ -14,6 +14,7 @@ using namespace std::chrono_literals;
 // It looks less and less often whether the program is over.
 constexpr std::chrono::nanoseconds first_pause = 1ms;
 constexpr std::chrono::nanoseconds pause_max = 1min;
+constexpr auto patience = 2h;
 constexpr auto drain_timeout = 1h;
 
 }  // namespace
@@ -63,7 +64,8 @@ void ReactorProgram::run_reactors() {
     while (started_ < count_ && ended_ == 0) run_->pause(first_pause);
     if (ended_ == 0) {
         if (main_) main_();
-        const std::uint64_t give_up = run_->simulation().now_ns() + static_cast<std::uint64_t>(patience_.count());
+        const std::uint64_t give_up =
+            run_->simulation().now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count());
         auto pause = first_pause;
         while (!until_() && ended_ == 0) {
             if (run_->simulation().now_ns() > give_up) {

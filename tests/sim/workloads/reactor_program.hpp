@@ -24,10 +24,8 @@ public:
     void on_start(std::function<void(ferrule::Reactor&)> function) { on_start_ = std::move(function); }
     /// Called on the program's main thread when all have started.
     void main(std::function<void()> function) { main_ = std::move(function); }
-    /// The program waits until this holds.
+    /// The program waits until this holds; two hours of virtual time at most, then it is a finding.
     void until(std::function<bool()> condition) { until_ = std::move(condition); }
-    /// How long that may take in virtual time; then it is a finding.
-    void patience(std::chrono::nanoseconds patience) noexcept { patience_ = patience; }
     void start();
 
     /// The reactors, while the program runs.
@@ -44,7 +42,6 @@ private:
     std::function<void(ferrule::Reactor&)> on_start_;
     std::function<void()> main_;
     std::function<bool()> until_;
-    std::chrono::nanoseconds patience_ = std::chrono::hours(2);
     std::vector<std::unique_ptr<ferrule::Reactor>> reactors_;
     std::size_t started_ = 0;
     std::size_t ended_ = 0;

@@ -89,18 +89,17 @@ void ServerProgram::serve() {
                                           run_->fired(Fault::operation_fails);
             if (reasons == 0) run_->find(std::string("Server::run has thrown: ") + error.what());
         }
-        counters_ = server.counters();
         server_ = nullptr;
+        check(server.counters());
     }
     ended_ = true;
     if (on_end_) on_end_();
-    check_counters();
 }
 
-void ServerProgram::check_counters() {
-    run_->expect(counters_.connections == 0, "the server's counters say that connections are open after its end");
-    run_->expect(counters_.reactors == 0, "the server's counters say that reactors run after its end");
-    run_->expect(counters_.closed <= counters_.accepted + run_->connections_opened,
+void ServerProgram::check(const ferrule::ServerCounters& counted) const {
+    run_->expect(counted.connections == 0, "the server's counters say that connections are open after its end");
+    run_->expect(counted.reactors == 0, "the server's counters say that reactors run after its end");
+    run_->expect(counted.closed <= counted.accepted + run_->connections_opened,
                  "the server has closed more connections than it had");
 }
 

@@ -51,13 +51,9 @@ public:
     /// Whether the server has ended.
     [[nodiscard]] bool ended() const noexcept { return ended_; }
 
-    /// The sums when it had ended.
-    [[nodiscard]] const ferrule::ServerCounters& counters() const noexcept { return counters_; }
-    [[nodiscard]] const ferrule::ServerOptions& options() const noexcept { return options_; }
-
 private:
     void serve();
-    void check_counters();
+    void check(const ferrule::ServerCounters& counted) const;
 
     WorkloadRun* run_;
     ferrule::ServerOptions options_;
@@ -67,7 +63,6 @@ private:
     std::optional<ferrule::PortOptions> port_;
     ferrule::Server* server_ = nullptr;
     std::optional<ferrule::Address> bound_;
-    ferrule::ServerCounters counters_;
     std::uint64_t clients_ = 0;
     bool may_fault_ = false;
     bool stop_by_signal_ = false;

@@ -78,12 +78,6 @@ public:
     /// A number of connections, or of messages: drawn, then cut to what the run was asked for.
     [[nodiscard]] std::uint32_t connections(std::uint32_t least, std::uint32_t most);
     [[nodiscard]] std::uint32_t messages(std::uint32_t least, std::uint32_t most);
-    [[nodiscard]] const RunSettings& settings() const noexcept { return settings_; }
-
-    /// The rate of a fault in this run; before the simulation is made.
-    void rate(ferrule::sim::Fault fault, std::uint32_t of_a_million) noexcept {
-        if (settings_.faults) faults_[fault] = of_a_million;
-    }
 
     // ---- the world ----
 
