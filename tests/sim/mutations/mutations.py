@@ -196,8 +196,8 @@ MUTATIONS = [
         "idle-before-all-is-told",
         "a drain ends connections as idle while the kernel has not told what has come for them",
         NETWORK,
-        "!drain_eligible_.empty() && !ring.task_work_pending() && !ring.overflowed() && ring.ready() == 0)",
-        "!drain_eligible_.empty() && (MUTATED || (!ring.task_work_pending() && !ring.overflowed() && ring.ready() == 0)))",
+        "    if (!drain_eligible_.empty() && kernel_has_told_all()) [[unlikely]]",
+        "    if (!drain_eligible_.empty() && (MUTATED || kernel_has_told_all())) [[unlikely]]",
     ),
     Mutation(
         "hand-over-loses-a-connection",
