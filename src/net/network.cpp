@@ -29,7 +29,6 @@ constexpr std::uint32_t slices_not_asked_for = 4;
 
 std::unique_ptr<BufferRing> make_buffers(Reactor& reactor, const NetworkOptions& options) {
     BufferRing::Options ring_options;
-    ring_options.group = BufferRing::first_group;
     ring_options.count = options.receive_buffer_count;
     ring_options.size = options.receive_buffer_size;
     ring_options.incremental = options.incremental_buffers;

@@ -23,15 +23,15 @@ SetupError invalid(std::string what) {
 }
 
 std::string name_of(std::uint16_t group, std::uint32_t count, std::uint32_t size) {
-    return "buffer ring " + std::to_string(group) + " of " + std::to_string(count) + " x " + std::to_string(size) +
-           " bytes";
+    return "buffer ring " + (group != BufferRing::any_group ? std::to_string(group) + ' ' : std::string{}) + "of " +
+           std::to_string(count) + " x " + std::to_string(size) + " bytes";
 }
 
 }  // namespace
 
 std::expected<BufferRing, SetupError> BufferRing::create(Ring& ring, const Options& options) {
-    const std::string name = name_of(options.group, options.count, options.size);
-    if (options.group < first_group) {
+    std::string name = name_of(options.group, options.count, options.size);
+    if (options.group < first_group && options.group != any_group) {
         return std::unexpected(
             invalid(name + ": group must be at least " + std::to_string(first_group) +
                     " (older kernels hand out the same buffers twice when a lower one is registered again)"));
@@ -51,7 +51,6 @@ std::expected<BufferRing, SetupError> BufferRing::create(Ring& ring, const Optio
     state.buffers = state.buffer_states.get();
     state.count = options.count;
     state.size = options.size;
-    state.group = options.group;
     state.incremental = options.incremental;
     state.held = options.count;
 
@@ -85,12 +84,25 @@ std::expected<BufferRing, SetupError> BufferRing::create(Ring& ring, const Optio
         return std::unexpected(explain_registration_failure(kernel, -result, "keeping fork from " + name, 0));
     }
 
+    BufferGroups& groups = made.ring->groups;
+    if (options.group != any_group) {
+        if (!groups.take(options.group)) {
+            return std::unexpected(explain_registration_failure(kernel, EEXIST, "registering " + name, 0));
+        }
+        made.group = options.group;
+    } else if (const auto group = groups.take()) {
+        made.group = *group;
+        name = name_of(made.group, options.count, options.size);
+    } else {
+        return std::unexpected(explain_registration_failure(kernel, ENOSPC, "a group for " + name, 0));
+    }
+
     made.kernel_tail =
         reinterpret_cast<std::uint16_t*>(reinterpret_cast<std::byte*>(made.entries) + abi::buffer_ring_tail_offset);
     abi::BufferRingRegistration registration{};
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(made.entries);
     registration.ring_entries = options.count;
-    registration.bgid = options.group;
+    registration.bgid = made.group;
     registration.flags = options.incremental ? abi::buffer_ring_incremental : std::uint16_t{0};
     int result = 0;
     std::uint64_t retry_ns = memory_retry_first_ns;
@@ -122,6 +134,9 @@ void BufferRing::release() noexcept {
         abi::BufferRingRegistration registration{};
         registration.bgid = state.group;
         kernel.io_uring_register(state.ring->number, abi::unregister_buffer_ring, &registration, 1);
+    }
+    if (state.group != any_group) {
+        state.ring->groups.give_back(state.group);
     }
     if (state.memory != nullptr) {
         kernel.unmap(state.memory, state.memory_size);

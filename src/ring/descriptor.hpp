@@ -1,6 +1,9 @@
 #pragma once
 
+#include <ferrule/ring/buffer_ring.hpp>
 #include <ferrule/ring/ring.hpp>
+
+#include "ring/buffer_groups.hpp"
 
 namespace ferrule::inline v0 {
 
@@ -8,6 +11,7 @@ namespace ferrule::inline v0 {
 struct Ring::Descriptor {
     Kernel* kernel = nullptr;
     int number = -1;  // -1: the ring is closed
+    BufferGroups groups{BufferRing::first_group};
 };
 
 }  // namespace ferrule::inline v0

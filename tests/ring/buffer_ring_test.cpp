@@ -203,7 +203,7 @@ TEST(BufferRing, OptionsAreCheckedByName) {
     };
     const std::vector<Wrong> wrongs = {
         {{.group = 63, .count = 4, .size = 16, .incremental = false}, "group must be at least 64"},
-        {{.group = 0, .count = 4, .size = 16, .incremental = false}, "group must be at least 64"},
+        {{.group = 1, .count = 4, .size = 16, .incremental = false}, "group must be at least 64"},
         {{.group = 64, .count = 0, .size = 16, .incremental = false}, "count must be a power of two"},
         {{.group = 64, .count = 3, .size = 16, .incremental = false}, "count must be a power of two"},
         {{.group = 64, .count = 65536, .size = 16, .incremental = false}, "count must be a power of two"},
@@ -236,6 +236,39 @@ TEST(BufferRing, GroupInUseIsRefusedAndFreeAgainAfterwards) {
         seen.insert(again.take(next(ring)).buffer);
     }
     EXPECT_EQ(seen.size(), 4u) << "a group that was registered again hands out each buffer once";
+}
+
+TEST(BufferRing, AnyGroupIsTheLowestThatNoOtherHas) {
+    Ring ring = make_ring();
+    const BufferRing::Options any{.count = 1, .size = 16};
+    const BufferRing named = make_buffers(ring, 1, 16);
+    auto second = BufferRing::create(ring, any);
+    auto third = BufferRing::create(ring, any);
+    ASSERT_TRUE(second.has_value() && third.has_value());
+    EXPECT_EQ(named.group(), 64);
+    EXPECT_EQ(second->group(), 65);
+    EXPECT_EQ(third->group(), 66);
+    *second = std::move(*third);
+    EXPECT_EQ(BufferRing::create(ring, any)->group(), 65) << "free again when its ring has gone";
+    ForwardingKernel kernel;
+    Ring failing = make_ring(kernel, {});
+    kernel.fail_registration(abi::register_buffer_ring, EPERM, 1);
+    EXPECT_FALSE(BufferRing::create(failing, any).has_value());
+    EXPECT_EQ(BufferRing::create(failing, any)->group(), 64) << "what could not be made has none";
+}
+
+TEST(BufferRing, GroupsOfOneRingAreMany) {
+    Ring ring = make_ring();
+    std::vector<BufferRing> all;
+    constexpr std::size_t many = 200;  // more than one word of the table of groups
+    for (std::size_t number = 0; number != many; ++number) {
+        auto buffers = BufferRing::create(ring, {.count = 1, .size = 16});
+        ASSERT_TRUE(buffers.has_value()) << buffers.error().message;
+        ASSERT_EQ(buffers->group(), BufferRing::first_group + number);
+        all.push_back(std::move(*buffers));
+    }
+    all.erase(all.begin() + 3, all.begin() + 150);
+    EXPECT_EQ(BufferRing::create(ring, {.count = 1, .size = 16})->group(), 67);
 }
 
 TEST(BufferRing, LateMemoryIsRetriedAndLackOfItExplained) {

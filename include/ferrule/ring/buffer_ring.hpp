@@ -44,12 +44,14 @@ public:
     /// Kernels before 6.11 keep the old head when a group below this is registered again, and hand out the same buffers
     /// twice.
     static constexpr std::uint16_t first_group = 64;
+    /// The lowest group that no other buffer ring of the ring has.
+    static constexpr std::uint16_t any_group = 0;
     static constexpr std::uint32_t buffers_max = 32768;
 
     /// What to create.
     struct Options {
-        /// The buffer group id, at least `first_group`.
-        std::uint16_t group = first_group;
+        /// The buffer group id, at least `first_group`; or `any_group`, and `group()` tells which.
+        std::uint16_t group = any_group;
         /// Buffers: a power of two, at most `buffers_max`.
         std::uint32_t count = 256;
         /// Bytes of each.
@@ -67,7 +69,8 @@ public:
     static_assert(sizeof(Slice) == 16);
 
     /// Maps and registers the buffers, all of them with the kernel. Errors: EINVAL (options, named in the message; or
-    /// an incremental ring on a kernel that has none), EEXIST (the group is in use), ENOMEM (locked-memory limit).
+    /// an incremental ring on a kernel that has none), EEXIST (the group is in use), ENOSPC (all groups are), ENOMEM
+    /// (locked-memory limit).
     [[nodiscard]] static std::expected<BufferRing, SetupError> create(Ring& ring, const Options& options);
 
     BufferRing(BufferRing&& other) noexcept : state_(std::exchange(other.state_, State{})) {}
@@ -157,7 +160,7 @@ private:
         std::uint32_t held = 0;
         std::uint32_t slices = 0;
         std::uint16_t tail = 0;
-        std::uint16_t group = 0;
+        std::uint16_t group = any_group;
         bool incremental = false;
         bool registered = false;
         std::size_t memory_size = 0;
