@@ -40,6 +40,12 @@ std::int64_t File::receive(std::span<std::byte>, int) noexcept {
 std::int64_t File::send(std::span<const std::byte>, int) noexcept {
     return -ENOTSOCK;
 }
+std::int64_t File::send_message(std::span<const std::byte> from, const Ancillary& with, int flags) noexcept {
+    return with.control.empty() ? send(from, flags) : -EINVAL;
+}
+std::int64_t File::receive_message(std::span<std::byte> into, Ancillary&, int flags) noexcept {
+    return receive(into, flags);
+}
 std::expected<std::shared_ptr<File>, int> File::accept(sockaddr*, socklen_t*) noexcept {
     return std::unexpected(-ENOTSOCK);
 }

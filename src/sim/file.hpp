@@ -12,6 +12,19 @@ namespace ferrule::inline v0::sim {
 
 class File;
 
+/// What a message carries beside its bytes: sendmsg(2), recvmsg(2).
+struct Ancillary {
+    /// Whom it goes to, or where it came from; length 0: none.
+    sockaddr_storage name{};
+    socklen_t name_length = 0;
+    /// Control messages that are sent, or room for those that are received.
+    std::span<std::byte> control{};
+    /// Of `control`, what was filled in.
+    std::size_t control_length = 0;
+    /// Of what was received: MSG_TRUNC, MSG_CTRUNC.
+    int flags = 0;
+};
+
 /// Someone who wants to know when a file becomes ready. Intrusive; it leaves the list by itself when it is destroyed.
 class FileWaiter {
 public:
@@ -54,6 +67,11 @@ public:
     virtual std::int64_t receive(std::span<std::byte> into, int flags) noexcept;
     /// As much as there is room for. Raises no signal.
     virtual std::int64_t send(std::span<const std::byte> from, int flags) noexcept;
+    /// As `send`, to a name and with control messages. A stream ignores the name, and takes no control messages:
+    /// -EINVAL.
+    virtual std::int64_t send_message(std::span<const std::byte> from, const Ancillary& with, int flags) noexcept;
+    /// As `receive`, with where it came from and what the socket was asked to tell; a stream tells nothing.
+    virtual std::int64_t receive_message(std::span<std::byte> into, Ancillary& with, int flags) noexcept;
     /// Whether more can be received at once (IORING_CQE_F_SOCK_NONEMPTY).
     [[nodiscard]] virtual bool nonempty() const noexcept { return false; }
     /// The next connection.

@@ -127,14 +127,14 @@ void FrontEnd::released() noexcept {
     if (work_scheduled_) world_.forget(work_event_);
     work_scheduled_ = false;
     requests_.for_each([this](Request& request) {
-        if (request.claim.length != 0) {
+        if (has_memory(request)) {
             world_.finding(name_ + " is closed while " + describe(request.name(), request.entry.user_data) +
                            " still has memory of the program's");
         }
         request.leave();
         forget_event(request);
         requests_.remove(request);
-        ownership_.release(request.claim);
+        release_memory(request);
         end(request);
     });
     work_first_ = work_last_ = nullptr;

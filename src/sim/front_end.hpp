@@ -101,9 +101,19 @@ private:
     Outcome message_ring(Request& request);
     Outcome begin_timeout(Request& request);
     [[nodiscard]] bool assign_file(Request& request);
-    void claim_memory(Request& request);
-    [[nodiscard]] std::span<std::byte> memory_of(Request& request);
     [[nodiscard]] BufferGroup* group_of(std::uint16_t number) const noexcept;
+
+    // The program's memory: front_end_memory.cpp
+    int read_header(Request& request);
+    void claim_memory(Request& request);
+    void claim_message(Request& request);
+    void keep_rest(Request& request, std::size_t done);
+    void release_memory(Request& request);
+    [[nodiscard]] static bool has_memory(const Request& request) noexcept;
+    [[nodiscard]] std::span<std::byte> memory_of(Request& request);
+    [[nodiscard]] std::span<std::byte> gather(Request& request);
+    [[nodiscard]] std::span<std::byte> room_of(Request& request);
+    void scatter(Request& request, std::size_t received, const Ancillary& with);
 
     // Time: front_end_timing.cpp
     void arm_linked_timeout(Request& request);
@@ -193,6 +203,7 @@ private:
     std::vector<Request*> counted_timeouts_;
 
     Ownership ownership_;
+    std::vector<std::byte> message_bytes_;  // of the message that is being sent or received
     std::vector<std::unique_ptr<BufferGroup>> groups_;
     std::array<std::uint16_t, 64> low_group_heads_{};
     std::vector<std::shared_ptr<File>> files_;

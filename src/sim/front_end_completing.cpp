@@ -69,7 +69,7 @@ void FrontEnd::complete(Request& request) {
     requests_.remove(request);
     request.leave();
     forget_event(request);
-    ownership_.release(request.claim);
+    release_memory(request);
     if (request.counted) {
         std::erase(counted_timeouts_, &request);
         request.counted = false;

@@ -46,8 +46,10 @@ FrontEnd::Outcome FrontEnd::perform(Request& request) {
         case abi::Operation::write:
             return write(request);
         case abi::Operation::send:
+        case abi::Operation::send_message:
             return send(request);
         case abi::Operation::receive:
+        case abi::Operation::receive_message:
             return receive(request);
         case abi::Operation::shutdown:
             return finish(request, request.file->is_socket()
@@ -61,40 +63,6 @@ FrontEnd::Outcome FrontEnd::perform(Request& request) {
             // A linked timeout without anything to bound.
             return finish(request, -ECANCELED);
     }
-}
-
-// ---- memory ----
-
-void FrontEnd::claim_memory(Request& request) {
-    Claim& claim = request.claim;
-    if (claim.length != 0) {
-        if (claim.open) ownership_.shut(claim, 0);
-        return;
-    }
-    const abi::SubmissionEntry& entry = request.entry;
-    switch (entry.opcode) {
-        case abi::Operation::receive:
-        case abi::Operation::read:
-            if (selects_buffer(request)) return;
-            claim.access = Access::writes;
-            break;
-        case abi::Operation::send:
-        case abi::Operation::write:
-            claim.access = Access::reads;
-            break;
-        default:
-            return;
-    }
-    claim.address = static_cast<std::uintptr_t>(entry.addr) + request.done;
-    claim.length = entry.len - request.done;
-    claim.operation = request.name();
-    claim.user_data = entry.user_data;
-    ownership_.claim(claim);
-}
-
-std::span<std::byte> FrontEnd::memory_of(Request& request) {
-    ownership_.open(request.claim);
-    return {reinterpret_cast<std::byte*>(request.entry.addr) + request.done, request.entry.len - request.done};
 }
 
 BufferGroup* FrontEnd::group_of(std::uint16_t number) const noexcept {
@@ -177,13 +145,16 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             if (choice.data == nullptr) return finish(request, -ENOBUFS);
             into = {choice.data, choice.length};
         } else {
-            into = memory_of(request);
+            into = room_of(request);
         }
         const auto room = static_cast<std::int64_t>(into.size());
         if (into.size() > 1 && file.is_stream() && world_.fault(Fault::short_receive)) {
             into = into.first(1 + world_.random().below(into.size() - 1));
         }
-        const std::int64_t got = file.receive(into, flags);
+        Ancillary with;
+        const std::int64_t got =
+            request.message != nullptr ? file.receive_message(into, with, flags) : file.receive(into, flags);
+        if (request.message != nullptr && got >= 0) scatter(request, static_cast<std::size_t>(got), with);
         if (got == -EAGAIN) {
             if (choice.data != nullptr) group->put_back(choice);
             return request.multishot && request.polled ? Outcome::waits : Outcome::again;
@@ -197,7 +168,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             request.done += static_cast<std::uint32_t>(got);
             request.partial = true;
             request.idle_tries = 0;
-            if (request.claim.length != 0) ownership_.shut(request.claim, static_cast<std::size_t>(got));
+            keep_rest(request, static_cast<std::size_t>(got));
             return Outcome::again;
         }
         if (got <= 0) {
@@ -214,7 +185,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
         if (file.nonempty()) completion |= abi::completion_socket_nonempty;
         const auto total = static_cast<std::int32_t>(got + request.done);
         if (!request.multishot) return finish(request, total, completion);
-        if (entry.len != 0) {
+        if (request.multishot_left != 0) {
             request.multishot_left -= static_cast<std::uint32_t>(got);
             if (request.multishot_left == 0) return finish(request, total, completion);
         }
@@ -236,19 +207,21 @@ FrontEnd::Outcome FrontEnd::send(Request& request) {
     File& file = *request.file;
     if (!file.is_socket()) return finish(request, -ENOTSOCK);
     if (!request.polled && (entry.ioprio & abi::send_poll_first) != 0) return Outcome::again;
-    const std::span<const std::byte> from = memory_of(request);
+    const std::span<const std::byte> from = gather(request);
     const bool whole = (entry.msg_flags & MSG_WAITALL) != 0 && file.is_stream();
     std::span<const std::byte> now = from;
     if (from.size() > 1 && file.is_stream() && world_.fault(Fault::short_send)) {
         now = from.first(1 + world_.random().below(from.size() - 1));
     }
-    const std::int64_t sent = file.send(now, static_cast<int>(entry.msg_flags) | MSG_DONTWAIT);
+    const int flags = static_cast<int>(entry.msg_flags) | MSG_DONTWAIT;
+    const std::int64_t sent =
+        request.message != nullptr ? file.send_message(now, request.message->with, flags) : file.send(now, flags);
     if (sent == -EAGAIN) return Outcome::again;
     if (sent > 0 && whole && static_cast<std::size_t>(sent) < from.size()) {
         request.done += static_cast<std::uint32_t>(sent);
         request.partial = true;
         request.idle_tries = 0;
-        if (request.claim.length != 0) ownership_.shut(request.claim, static_cast<std::size_t>(sent));
+        keep_rest(request, static_cast<std::size_t>(sent));
         return Outcome::again;
     }
     if (sent < 0) mark_failed(request);

@@ -27,6 +27,8 @@ bool takes_priority(abi::Operation operation) noexcept {
         case abi::Operation::accept:
         case abi::Operation::send:
         case abi::Operation::receive:
+        case abi::Operation::send_message:
+        case abi::Operation::receive_message:
         case abi::Operation::read:
         case abi::Operation::write:
             return true;
@@ -44,6 +46,8 @@ bool needs_file(abi::Operation operation) noexcept {
         case abi::Operation::write:
         case abi::Operation::send:
         case abi::Operation::receive:
+        case abi::Operation::send_message:
+        case abi::Operation::receive_message:
         case abi::Operation::shutdown:
         case abi::Operation::message_ring:
         case abi::Operation::uring_command:
@@ -241,10 +245,15 @@ int FrontEnd::prepare_operation(Request& request) {
             request.at_worker = true;  // it may block, so it is always left to a worker
             return 0;
         case abi::Operation::send:
+        case abi::Operation::send_message:
+            if (entry.opcode == abi::Operation::send_message && (entry.addr2 != 0 || entry.file_index != 0)) {
+                return -EINVAL;
+            }
             if ((entry.ioprio & ~abi::send_poll_first) != 0) return -EINVAL;
             request.no_wait = (entry.msg_flags & MSG_DONTWAIT) != 0;
-            return 0;
+            return read_header(request);
         case abi::Operation::receive:
+        case abi::Operation::receive_message:
             if (entry.file_index != 0 || entry.addr2 != 0) return -EINVAL;
             if ((entry.ioprio & ~features_.receive_flags) != 0) return -EINVAL;
             request.no_wait = (entry.msg_flags & MSG_DONTWAIT) != 0;
@@ -252,10 +261,12 @@ int FrontEnd::prepare_operation(Request& request) {
             if (request.multishot) {
                 if ((entry.flags & abi::entry_buffer_select) == 0) return -EINVAL;
                 if ((entry.msg_flags & MSG_WAITALL) != 0) return -EINVAL;
-                if (entry.len != 0 && !features_.multishot_length) return -EINVAL;
-                request.multishot_left = entry.len;
+                if (entry.opcode == abi::Operation::receive) {
+                    if (entry.len != 0 && !features_.multishot_length) return -EINVAL;
+                    request.multishot_left = entry.len;
+                }
             }
-            return 0;
+            return read_header(request);
         case abi::Operation::message_ring:
             if (entry.buf_index != 0) return -EINVAL;
             return (entry.msg_ring_flags & ~features_.message_flags) != 0 ? -EINVAL : 0;
@@ -366,6 +377,7 @@ std::uint32_t FrontEnd::events_of(const Request& request) noexcept {
         case abi::Operation::poll_add:
             return request.entry.poll32_events | POLLERR | POLLHUP | POLLRDHUP;  // IO_POLL_UNMASK
         case abi::Operation::send:
+        case abi::Operation::send_message:
         case abi::Operation::write:
         case abi::Operation::connect:
             return POLLOUT | POLLERR | POLLHUP;

@@ -29,6 +29,7 @@ Request& Requests::take() {
 
 void Requests::give_back(Request& request) noexcept {
     request.file.reset();
+    request.message.reset();
     request.held = {};
     request.next_in_chain = request.next_in_bucket = request.linked = nullptr;
     request.done = request.flags = request.target = request.multishot_left = 0;

@@ -4,6 +4,7 @@
 
 #include "sim/buffer_group.hpp"
 #include "sim/file.hpp"
+#include "sim/message_header.hpp"
 #include "sim/ownership.hpp"
 
 #include <cstdint>
@@ -33,7 +34,8 @@ struct Request final : FileWaiter {
     abi::SubmissionEntry entry{};
     std::shared_ptr<File> file;
     Claim claim;
-    BufferGroup::Choice held;  ///< a buffer that it keeps while it waits for the rest
+    std::unique_ptr<MessageHeader> message;  ///< of one that sends or receives with a name, parts or control messages
+    BufferGroup::Choice held;                ///< a buffer that it keeps while it waits for the rest
 
     Request* next_in_chain = nullptr;
     Request* next_queued = nullptr;  ///< in the work list, the completed list or the drain list

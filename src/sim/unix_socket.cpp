@@ -293,6 +293,13 @@ std::int64_t UnixSocket::send(std::span<const std::byte> from, int flags) noexce
     return type_ == SOCK_DGRAM ? send_datagram(from) : send_stream(from);
 }
 
+std::int64_t UnixSocket::send_message(std::span<const std::byte> from, const Ancillary& with, int flags) noexcept {
+    // A stream does not go elsewhere, and datagrams without a connection, or with descriptors, are not modelled.
+    if (type_ == SOCK_STREAM && with.name_length != 0) return connected_ ? -EISCONN : -EOPNOTSUPP;
+    if (with.name_length != 0) return -EOPNOTSUPP;
+    return File::send_message(from, with, flags);
+}
+
 std::int64_t UnixSocket::send_stream(std::span<const std::byte> from) {
     if (!connected_) return -ENOTCONN;
     if ((shut_ & send_shut) != 0 || peer_ == nullptr) return -EPIPE;
@@ -332,6 +339,16 @@ std::int64_t UnixSocket::receive(std::span<std::byte> into, int flags) noexcept 
     return type_ == SOCK_DGRAM ? receive_datagram(into, flags) : receive_stream(into, flags);
 }
 
+// The sender's name comes with its bytes.
+std::int64_t UnixSocket::receive_message(std::span<std::byte> into, Ancillary& with, int flags) noexcept {
+    const std::int64_t got = receive(into, flags);
+    if (got > 0 && type_ == SOCK_STREAM && peer_name_.family() == AF_UNIX && peer_name_.size() > path_offset) {
+        with.name_length = peer_name_.size();
+        std::memcpy(&with.name, peer_name_.data(), peer_name_.size());
+    }
+    return got;
+}
+
 std::int64_t UnixSocket::receive_stream(std::span<std::byte> into, int flags) {
     if (!connected_) return -EINVAL;
     if (into.empty()) return 0;
@@ -345,6 +362,8 @@ std::int64_t UnixSocket::receive_stream(std::span<std::byte> into, int flags) {
     if (size > 1 && world.fault(Fault::short_receive)) size = 1 + world.random().below(size - 1);
     input_.copy(into.first(size));
     if ((flags & MSG_PEEK) != 0) return static_cast<std::int64_t>(size);
+    // Who wants more than there is looks at what is behind it, and an error that is there is not told again.
+    if ((flags & MSG_WAITALL) != 0 && size == there && size < into.size()) take_error();
     const bool was_full = peer_ != nullptr && (peer_->readiness() & POLLOUT) == 0;
     input_.drop(size);
     host_.network().accounts().received += size;

@@ -57,6 +57,8 @@ public:
     std::int64_t write(std::span<const std::byte> from) noexcept override { return send(from, 0); }
     std::int64_t receive(std::span<std::byte> into, int flags) noexcept override;
     std::int64_t send(std::span<const std::byte> from, int flags) noexcept override;
+    std::int64_t send_message(std::span<const std::byte> from, const Ancillary& with, int flags) noexcept override;
+    std::int64_t receive_message(std::span<std::byte> into, Ancillary& with, int flags) noexcept override;
     [[nodiscard]] bool nonempty() const noexcept override { return has_input(); }
     std::expected<std::shared_ptr<File>, int> accept(sockaddr* address, socklen_t* length) noexcept override;
     int connect(const sockaddr* address, socklen_t length) noexcept override;

@@ -52,6 +52,7 @@ constexpr unsigned event_count = 2;
 constexpr std::uint32_t buffer_count = 8;
 constexpr std::uint32_t buffer_size = 4096;
 constexpr std::uint32_t bytes_max = 3000;
+constexpr std::size_t parts_max = 5;
 constexpr unsigned rounds_per_script = 60;
 /// How long Linux may take for what the simulated kernel has done: only a failing test waits so long.
 constexpr std::uint64_t patience_ns = 5'000'000'000;
@@ -63,9 +64,12 @@ enum class Do : std::uint8_t {
     bad_descriptor,
     send,
     send_silent,
+    send_message,
     receive,
     receive_at_once,
     receive_all,
+    receive_message,
+    receive_message_all,
     receive_select,
     receive_multishot,
     read_event,
@@ -125,26 +129,30 @@ std::string describe(const Results& results) {
 }
 
 std::string describe(const Step& step) {
-    static constexpr std::array<const char*, static_cast<std::size_t>(Do::count_of_kinds)> names = {"nop",
-                                                                                                    "bad descriptor",
-                                                                                                    "send",
-                                                                                                    "silent send",
-                                                                                                    "receive",
-                                                                                                    "receive at once",
-                                                                                                    "receive all",
-                                                                                                    "receive select",
-                                                                                                    "receive multishot",
-                                                                                                    "read event",
-                                                                                                    "write event",
-                                                                                                    "poll",
-                                                                                                    "cancel",
-                                                                                                    "cancel descriptor",
-                                                                                                    "cancel everything",
-                                                                                                    "message",
-                                                                                                    "shut down",
-                                                                                                    "close",
-                                                                                                    "give back",
-                                                                                                    "connect"};
+    static constexpr std::array<const char*, static_cast<std::size_t>(Do::count_of_kinds)> names = {
+        "nop",
+        "bad descriptor",
+        "send",
+        "silent send",
+        "send message",
+        "receive",
+        "receive at once",
+        "receive all",
+        "receive message",
+        "receive message all",
+        "receive select",
+        "receive multishot",
+        "read event",
+        "write event",
+        "poll",
+        "cancel",
+        "cancel descriptor",
+        "cancel everything",
+        "message",
+        "shut down",
+        "close",
+        "give back",
+        "connect"};
     std::ostringstream text;
     text << "  " << step.user_data << ": " << names[static_cast<std::size_t>(step.what)] << " object " << step.object
          << " amount " << step.amount << " flags 0x" << std::hex << unsigned{step.flags} << std::dec << " target "
@@ -309,6 +317,18 @@ private:
                     memory.bytes[index] = static_cast<char>('a' + (step.user_data + index) % 26);
                 prepare::send(entry, end, memory.bytes.data(), step.amount, MSG_NOSIGNAL | MSG_WAITALL);
                 break;
+            case Do::send_message:
+                for (std::uint32_t index = 0; index < step.amount; ++index)
+                    memory.bytes[index] = static_cast<char>('a' + (step.user_data + index) % 26);
+                memory.cut(step);
+                prepare::send_message(entry, end, &memory.header, MSG_NOSIGNAL | MSG_WAITALL);
+                break;
+            case Do::receive_message:
+            case Do::receive_message_all:
+                memory.cut(step);
+                prepare::receive_message(entry, end, &memory.header,
+                                         step.what == Do::receive_message_all ? MSG_WAITALL : 0);
+                break;
             case Do::receive:
                 prepare::receive(entry, end, memory.bytes.data(), step.amount, 0);
                 break;
@@ -355,8 +375,10 @@ private:
         entry.flags = static_cast<std::uint8_t>(
             entry.flags | step.flags | (step.what == Do::send_silent ? abi::entry_completion_skip_success : 0));
         entry.user_data = step.user_data;
-        if (entry.opcode == abi::Operation::send) sends_.insert(step.user_data);
-        if (entry.opcode == abi::Operation::receive || entry.opcode == abi::Operation::read)
+        if (entry.opcode == abi::Operation::send || entry.opcode == abi::Operation::send_message)
+            sends_.insert(step.user_data);
+        if (entry.opcode == abi::Operation::receive || entry.opcode == abi::Operation::read ||
+            entry.opcode == abi::Operation::receive_message)
             receives_into_[step.user_data] = slot;
     }
 
@@ -373,6 +395,10 @@ private:
                 result.bytes.assign(
                     memory.bytes.data(),
                     std::min<std::size_t>(memory.bytes.size(), static_cast<std::size_t>(completion->result)));
+                if (memory.header.msg_iovlen != 0) {
+                    result.bytes += " name of " + std::to_string(memory.header.msg_namelen) + " bytes, flags " +
+                                    std::to_string(memory.header.msg_flags);
+                }
             }
             if (completion->user_data == accept_user_data && completion->result >= 0) {
                 extra_.push_back(completion->result);
@@ -403,6 +429,29 @@ private:
 
     struct Memory {
         std::array<char, bytes_max> bytes{};
+        std::array<iovec, parts_max> parts{};
+        sockaddr_storage name{};
+        msghdr header{};
+
+        /// The bytes in parts, some of them empty.
+        void cut(const Step& step) {
+            Random random{step.user_data};
+            const std::size_t count = 1 + random.below(parts_max);
+            std::size_t from = 0;
+            for (std::size_t index = 0; index < count; ++index) {
+                const std::size_t left = step.amount - from;
+                const std::size_t length = index + 1 == count ? left : random.below(left + 1);
+                parts[index] = {bytes.data() + from, length};
+                from += length;
+            }
+            header = {};
+            header.msg_iov = parts.data();
+            header.msg_iovlen = count;
+            if (step.what == Do::send_message) return;
+            header.msg_name = &name;
+            header.msg_namelen = sizeof name;
+            header.msg_flags = -1;
+        }
     };
 
     Kernel& kernel_;
@@ -435,6 +484,7 @@ public:
         std::vector<Step> steps;
         used_ends_.fill(false);
         used_events_.fill(false);
+        served_ = 0;
         const std::uint64_t count = random_.between(1, 6);
         while (steps.size() < count) {
             const auto step = next_step();
@@ -466,6 +516,7 @@ private:
     struct Pending {
         unsigned object;
         bool on_event;
+        bool selects;
     };
 
     [[nodiscard]] bool receives(unsigned object, bool on_event) const {
@@ -473,6 +524,17 @@ private:
             if (pending.object == object && pending.on_event == on_event) return true;
         }
         return false;
+    }
+
+    /// Whether there is a buffer for one more receive, should it try in this round: who gets the last one depends on
+    /// the order.
+    bool serve(unsigned object, bool even_without) {
+        for (const auto& [user_data, pending] : pending_) {
+            if (pending.on_event || pending.object != object || !pending.selects) continue;
+            if (served_ >= buffer_count - held_ && !(even_without && served_ == 0)) return false;
+            ++served_;
+        }
+        return true;
     }
 
     static bool waits(const Step& step) { return step.what >= Do::receive && step.what <= Do::poll; }
@@ -497,17 +559,23 @@ private:
                 break;
             case Do::send:
             case Do::send_silent:
-                if (!take_end(step.object) || sent_[step.object] + step.amount > unread_max) return std::nullopt;
+            case Do::send_message:
+                if (sent_[step.object] + step.amount > unread_max || !serve(step.object ^ 1u, true))
+                    return std::nullopt;
+                if (!take_end(step.object)) return std::nullopt;
                 sent_[step.object] += step.amount;
                 break;
             case Do::receive:
             case Do::receive_at_once:
             case Do::receive_all:
+            case Do::receive_message:
+            case Do::receive_message_all:
             case Do::receive_select:
             case Do::receive_multishot:
             case Do::poll:
                 if (!take_end(step.object) || receives(step.object, false)) return std::nullopt;
-                pending_[step.user_data] = {step.object, false};
+                pending_[step.user_data] = {step.object, false,
+                                            step.what == Do::receive_select || step.what == Do::receive_multishot};
                 if (random_.one_in(8) && step.what != Do::receive_multishot) step.flags = abi::entry_link;
                 break;
             case Do::read_event:
@@ -517,7 +585,7 @@ private:
                 used_events_[step.object] = true;
                 if (step.what == Do::read_event) {
                     if (receives(step.object, true)) return std::nullopt;
-                    pending_[step.user_data] = {step.object, true};
+                    pending_[step.user_data] = {step.object, true, false};
                 }
                 break;
             case Do::cancel:
@@ -534,7 +602,8 @@ private:
                 used_events_.fill(true);
                 break;
             case Do::shut_down:
-                if (!random_.one_in(4) || !take_end(step.object)) return std::nullopt;
+                // TCP wakes even who waits to receive at the end that is shut.
+                if (!random_.one_in(4) || !serve(step.object, false) || !take_end(step.object)) return std::nullopt;
                 break;
             case Do::close:
                 if (!random_.one_in(6) || !take_end(step.object)) return std::nullopt;
@@ -595,6 +664,7 @@ private:
     std::array<bool, end_count> closed_{};
     std::array<std::uint32_t, end_count> sent_{};
     std::uint32_t held_ = 0;
+    std::uint32_t served_ = 0;  // receives of this round that may have taken a buffer
 };
 
 /// The profile that is like the Linux that this runs on; none when it is older than all of them.
