@@ -151,7 +151,7 @@ void Operation::release() noexcept {
     slot.waiter = nullptr;
     if (!slot.in_kernel) {
         slot.reactor->timers().disarm(slot.timer);
-        slot.reactor->free_slot(slot);
+        slot.reactor->end_abandoned(slot);
         return;
     }
     if (slot.memory == OperationMemory::caller) {
@@ -162,6 +162,15 @@ void Operation::release() noexcept {
     }
     slot.detached = true;
     slot.reactor->cancel_request(Tag{Reactor::operation_kind, slot.generation, slot.index}.encode());
+}
+
+bool Operation::let_go() && noexcept {
+    if (!has_slot()) return false;
+    OperationSlot& slot = *std::exchange(slot_, nullptr);
+    FERRULE_ASSERT(slot.memory == OperationMemory::reactor && slot.state != OperationSlot::State::queued);
+    slot.detached = true;
+    if (!slot.in_kernel) slot.reactor->end_abandoned(slot);
+    return true;
 }
 
 // ---- making and ending ----
@@ -333,6 +342,7 @@ OperationSlot* Reactor::take_slot(const char* name) {
     taken.state = OperationSlot::State::waiting;
     taken.memory = OperationMemory::reactor;
     taken.detached = false;
+    taken.abandoned = nullptr;
     taken.waiter = nullptr;
     counters_.operations.set(++live_slots_);
     return &taken;
@@ -347,6 +357,13 @@ void Reactor::free_slot(OperationSlot& slot) noexcept {
     counters_.operations.set(--live_slots_);
 }
 
+void Reactor::end_abandoned(OperationSlot& slot) noexcept {
+    AbandonedOperation* const told = slot.abandoned;
+    const std::int32_t result = slot.result;
+    free_slot(slot);
+    if (told != nullptr) told->ended(*told, result);
+}
+
 void Reactor::finish(OperationSlot& slot, std::int32_t result, std::uint32_t flags) noexcept {
     CancelScope::remove(slot.cancel_node);
     if (slot.state == OperationSlot::State::queued) return;  // its end is on its way already
@@ -354,7 +371,7 @@ void Reactor::finish(OperationSlot& slot, std::int32_t result, std::uint32_t fla
     slot.flags = flags;
     slot.state = OperationSlot::State::finished;
     if (slot.detached) {
-        free_slot(slot);
+        end_abandoned(slot);
     } else if (slot.waiter) {
         resume(std::exchange(slot.waiter, nullptr));
     }

@@ -4,12 +4,15 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -46,6 +49,20 @@ long soft_limit(int resource) noexcept {
     }
     return limit.rlim_cur > static_cast<rlim_t>(LONG_MAX) ? LONG_MAX : static_cast<long>(limit.rlim_cur);
 }
+
+/// cachestat(2), which the system's headers may be too old for: its number, the same everywhere, and its arguments.
+constexpr long cachestat_number = 451;
+struct CachedRange {
+    std::uint64_t offset;
+    std::uint64_t length;
+};
+struct CachedPages {
+    std::uint64_t cached;
+    std::uint64_t dirty;
+    std::uint64_t in_writeback;
+    std::uint64_t evicted;
+    std::uint64_t recently_evicted;
+};
 
 class LinuxThread final : public ThreadHandle {
 public:
@@ -156,6 +173,33 @@ public:
         }
         ::close(fd);
         return result < 0 ? result : static_cast<ssize_t>(done);
+    }
+
+    int set_nonblocking(int fd, bool on) noexcept override {
+        int value = on ? 1 : 0;
+        return or_errno(::ioctl(fd, FIONBIO, &value));
+    }
+    ssize_t read_directory(int fd, void* entries, std::size_t length) noexcept override {
+        return or_errno(static_cast<ssize_t>(::syscall(SYS_getdents64, fd, entries, length)));
+    }
+    ssize_t read_cached(int fd, void* data, std::size_t length, std::uint64_t offset) noexcept override {
+        const iovec piece{data, length};
+        return or_errno(::preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
+    }
+    ssize_t cached_pages(int fd, std::uint64_t offset, std::uint64_t length) noexcept override {
+        CachedRange range{offset, length};
+        CachedPages pages{};
+        const long result = ::syscall(cachestat_number, fd, &range, &pages, 0);
+        return result < 0 ? -errno : static_cast<ssize_t>(pages.cached);
+    }
+    ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept override {
+        // A flag of the descriptor decides whether it waits, and no argument does. Nothing else of this thread's ring
+        // runs meanwhile, so nobody sees the flag.
+        if (const int result = set_nonblocking(socket, true); result < 0) return result;
+        auto from = static_cast<off_t>(offset);
+        const ssize_t sent = or_errno(::sendfile(socket, file, &from, length));
+        set_nonblocking(socket, false);
+        return sent;
     }
 
     int signal_descriptor(const sigset_t* signals) noexcept override {

@@ -333,6 +333,26 @@ ssize_t MachineKernel::read_file(const char* path, void* data, std::size_t lengt
 
 // ---- signals ----
 
+int MachineKernel::set_nonblocking(int, bool) noexcept {
+    return -ENOSYS;
+}
+
+ssize_t MachineKernel::read_directory(int, void*, std::size_t) noexcept {
+    return -ENOSYS;
+}
+
+ssize_t MachineKernel::read_cached(int, void*, std::size_t, std::uint64_t) noexcept {
+    return -ENOSYS;
+}
+
+ssize_t MachineKernel::cached_pages(int, std::uint64_t, std::uint64_t) noexcept {
+    return -ENOSYS;
+}
+
+ssize_t MachineKernel::send_file(int, int, std::uint64_t, std::size_t) noexcept {
+    return -ENOSYS;
+}
+
 int MachineKernel::signal_descriptor(const sigset_t* signals) noexcept {
     world_.spend(call_ns);
     auto made = std::make_shared<SignalDescriptor>(machine_, *machine_.current_thread().process, *signals);

@@ -2,6 +2,8 @@
 // fragment shows Ferrule; what stands for the reader's own program is declared here.
 #pragma once
 
+#include <ferrule/fs/directory.hpp>
+#include <ferrule/fs/file.hpp>
 #include <ferrule/net/address.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/listen_socket.hpp>

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -210,6 +211,67 @@ Task<> destroy_in_flight(Reactor* reactor, const Event* event) {
             OperationMemory::caller);
     }
     co_return;
+}
+
+/// Notes how an operation ended that nobody awaited.
+struct Told : AbandonedOperation {
+    Told()
+        : AbandonedOperation([](AbandonedOperation& abandoned, std::int32_t result) noexcept {
+              static_cast<Told&>(abandoned).results.push_back(result);
+          }) {}
+    std::vector<std::int32_t> results;
+};
+
+Task<> abandon_some(Reactor* reactor, const Event* event, Told* in_flight, Told* ended, Told* awaited, Told* let_go) {
+    {
+        auto operation = poll_event(*reactor, *event);
+        EXPECT_TRUE(operation.when_abandoned(*in_flight));
+    }
+    auto late = submit_nop(*reactor);
+    EXPECT_TRUE(late.when_abandoned(*awaited));
+    auto never = std::make_unique<Operation>(submit_nop(*reactor));
+    EXPECT_TRUE(never->when_abandoned(*ended));
+    auto going = submit_nop(*reactor);
+    EXPECT_TRUE(going.when_abandoned(*let_go));
+    EXPECT_TRUE(std::move(going).let_go());
+    EXPECT_TRUE(let_go->results.empty());
+    const auto result = co_await late;
+    EXPECT_EQ(result.result, 0);
+    const auto behind = co_await submit_nop(*reactor);
+    EXPECT_EQ(behind.result, 0);
+    EXPECT_TRUE(ended->results.empty());
+    never.reset();  // it has ended, and its end was not taken
+    EXPECT_EQ(ended->results.size(), 1u);
+    Operation refused{nullptr};
+    EXPECT_FALSE(refused.when_abandoned(*ended));
+    EXPECT_FALSE(std::move(refused).let_go());
+}
+
+TEST(Operation, Law4AbandonedOperationTellsItsOwnerHowItEnded) {
+    Told in_flight, ended, awaited, let_go;
+    const Event event;
+    Reactor reactor{0, small_options()};
+    run_task(reactor, [&] { return abandon_some(&reactor, &event, &in_flight, &ended, &awaited, &let_go); });
+    EXPECT_EQ(in_flight.results, std::vector<std::int32_t>{-ECANCELED});
+    EXPECT_EQ(ended.results, std::vector<std::int32_t>{0});
+    EXPECT_EQ(let_go.results, std::vector<std::int32_t>{0});
+    EXPECT_TRUE(awaited.results.empty());
+}
+
+Task<> let_go_at_the_end(Reactor* reactor, const Event* event, Told* told) {
+    auto operation = poll_event(*reactor, *event);
+    EXPECT_TRUE(operation.when_abandoned(*told));
+    EXPECT_TRUE(std::move(operation).let_go());
+    event->signal();
+    co_return;
+}
+
+TEST(Operation, EndOfTheReactorWaitsForWhatWasLetGo) {
+    Told told;
+    const Event event;
+    Reactor reactor{0, small_options()};
+    run_task(reactor, [&] { return let_go_at_the_end(&reactor, &event, &told); });
+    EXPECT_EQ(told.results, std::vector<std::int32_t>{1});
 }
 
 TEST(OperationDeathTest, Law5CallersMemoryInFlightAbortsWithTheOperationsName) {

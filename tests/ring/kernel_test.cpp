@@ -3,6 +3,7 @@
 #include "support/forwarding_kernel.hpp"
 #include "support/ring_fixture.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -56,6 +57,11 @@ TEST(LinuxKernel, ErrorsAreNegativeErrnoValues) {
     EXPECT_EQ(kernel.unlink("/no/such/file"), -ENOENT);
     EXPECT_EQ(kernel.status("/no/such/file", &mode), -ENOENT);
     EXPECT_EQ(kernel.read_file("/no/such/file", &byte, 1), -ENOENT);
+    EXPECT_EQ(kernel.set_nonblocking(-1, true), -EBADF);
+    EXPECT_EQ(kernel.read_directory(-1, &byte, 1), -EBADF);
+    EXPECT_EQ(kernel.read_cached(-1, &byte, 1, 0), -EBADF);
+    EXPECT_THAT(kernel.cached_pages(-1, 0, 1), ::testing::AnyOf(-EBADF, -ENOSYS));
+    EXPECT_EQ(kernel.send_file(-1, -1, 0, 1), -EBADF);
     EXPECT_EQ(kernel.set_affinity(-1), -EINVAL);
     EXPECT_EQ(kernel.set_affinity(CPU_SETSIZE), -EINVAL);
     int error = 0;
@@ -97,6 +103,43 @@ TEST(LinuxKernel, FilesReadWholeAndTellTheirMode) {
     unsigned mode = 0;
     EXPECT_EQ(kernel.status("/proc", &mode), 0);
     EXPECT_TRUE(S_ISDIR(mode));
+}
+
+TEST(LinuxKernel, FilesAreSentWithoutWaitingForTheSocket) {
+    Kernel& kernel = linux_kernel();
+    const int file = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    ASSERT_GE(file, 0);
+    std::array<char, 4096> byte{};
+    EXPECT_EQ(kernel.read_cached(file, byte.data(), 4, 0), 4);
+    EXPECT_EQ(std::string_view(byte.data(), 4), "\177ELF");
+    EXPECT_THAT(kernel.cached_pages(file, 0, 4096), ::testing::AnyOf(1, -ENOSYS, -EPERM));
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    EXPECT_EQ(kernel.send_file(ends[0], file, 1, 3), 3);
+    EXPECT_EQ(::read(ends[1], byte.data(), byte.size()), 3);
+    EXPECT_EQ(std::string_view(byte.data(), 3), "ELF");
+    EXPECT_EQ(kernel.send_file(ends[0], file, std::uint64_t{1} << 40, 3), 0);
+    ssize_t sent = 1;
+    while (sent > 0) sent = kernel.send_file(ends[0], file, 0, 65536);
+    EXPECT_EQ(sent, -EAGAIN);
+    EXPECT_EQ(::fcntl(ends[0], F_GETFL) & O_NONBLOCK, 0);
+    EXPECT_EQ(kernel.set_nonblocking(ends[0], true), 0);
+    EXPECT_EQ(::fcntl(ends[0], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    EXPECT_EQ(kernel.set_nonblocking(ends[0], false), 0);
+    EXPECT_EQ(::fcntl(ends[0], F_GETFL) & O_NONBLOCK, 0);
+    for (const int number : {file, ends[0], ends[1]}) ::close(number);
+}
+
+TEST(LinuxKernel, DirectoriesAreReadEntryByEntry) {
+    Kernel& kernel = linux_kernel();
+    const int directory = ::open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_GE(directory, 0);
+    std::array<std::byte, 1024> entries{};
+    EXPECT_GT(kernel.read_directory(directory, entries.data(), entries.size()), 0);
+    ssize_t got = 1;
+    while (got > 0) got = kernel.read_directory(directory, entries.data(), entries.size());
+    EXPECT_EQ(got, 0);
+    ::close(directory);
 }
 
 TEST(LinuxKernel, MemoryIsMappedAdvisedAndUnmapped) {

@@ -40,6 +40,11 @@ enum class Call : std::size_t {
     status,
     change_mode,
     read_file,
+    set_nonblocking,
+    read_directory,
+    read_cached,
+    cached_pages,
+    send_file,
     signal_descriptor,
     block_signals,
     restore_signals,
@@ -191,6 +196,26 @@ public:
     ssize_t read_file(const char* path, void* data, std::size_t length) noexcept override {
         const int error = failure(Call::read_file);
         return error != 0 ? -error : below_.read_file(path, data, length);
+    }
+    int set_nonblocking(int fd, bool on) noexcept override {
+        const int error = failure(Call::set_nonblocking);
+        return error != 0 ? -error : below_.set_nonblocking(fd, on);
+    }
+    ssize_t read_directory(int fd, void* entries, std::size_t length) noexcept override {
+        const int error = failure(Call::read_directory);
+        return error != 0 ? -error : below_.read_directory(fd, entries, length);
+    }
+    ssize_t read_cached(int fd, void* data, std::size_t length, std::uint64_t offset) noexcept override {
+        const int error = failure(Call::read_cached);
+        return error != 0 ? -error : below_.read_cached(fd, data, length, offset);
+    }
+    ssize_t cached_pages(int fd, std::uint64_t offset, std::uint64_t length) noexcept override {
+        const int error = failure(Call::cached_pages);
+        return error != 0 ? -error : below_.cached_pages(fd, offset, length);
+    }
+    ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept override {
+        const int error = failure(Call::send_file);
+        return error != 0 ? -error : below_.send_file(socket, file, offset, length);
     }
     int signal_descriptor(const sigset_t* signals) noexcept override {
         const int error = failure(Call::signal_descriptor);

@@ -21,6 +21,8 @@ FLOORS = {
     "ring": 1, "task": 1, "reactor": 2, "net": 3, "fs": 3, "server": 4, "client": 5,
     "tls": 6, "http": 6, "assets": 6, "redis": 6, "postgres": 6, "asio": 6,
 }  # fmt: skip
+# Who may include its neighbour on the same floor all the same: connections send files.
+NEIGHBOURS = {("net", "fs")}
 # Headers at the root of include/ferrule/ that belong to no floor: everybody may include them.
 GROUND = {"version", "assert"}
 # The simulated kernel stands behind the ring's seam, and nobody but tests may know it.
@@ -125,7 +127,7 @@ def floors(tree):
                     violations.append(f"{where}: the simulated kernel stands behind the ring's seam; it may not know {what}")
             elif area not in FLOORS or target not in FLOORS:
                 violations.append(f"{where}: {what}: {target if area in FLOORS else area} is on no floor (FLOORS in tidy.py)")
-            elif FLOORS[target] >= FLOORS[area]:
+            elif FLOORS[target] >= FLOORS[area] and (area, target) not in NEIGHBOURS:
                 violations.append(f"{where}: {area} is on floor {FLOORS[area]} and may not include {what} of floor {FLOORS[target]}")
     for path in tree.files("playground", "tools"):
         for line, quote, what in includes(path):

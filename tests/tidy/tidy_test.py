@@ -69,6 +69,12 @@ class Floors(Checked):
         self.write("src/fs/c.cpp", "#include <ferrule/net.hpp>\n")
         self.assert_finds(tidy.floors, "ring is on floor 1", "task is on floor 1", "fs is on floor 3")
 
+    def test_connections_may_know_files_and_not_the_other_way(self):
+        self.write("src/net/a.cpp", "#include <ferrule/fs/b.hpp>\n")
+        self.assert_finds(tidy.floors)
+        self.write("src/fs/a.cpp", "#include <ferrule/net/b.hpp>\n")
+        self.assert_finds(tidy.floors, "fs is on floor 3")
+
     def test_unknown_area_is_found(self):
         self.write("src/attic/a.cpp", "#include <ferrule/net/b.hpp>\n")
         self.assert_finds(tidy.floors, "attic is on no floor")

@@ -26,6 +26,17 @@ enum class OperationMemory : std::uint8_t {
               ///< with its name
 };
 
+/// Whom an operation's end is told when nobody awaits it: the owner of what its completion carries (a descriptor) or of
+/// what it worked on. Intrusive; it lives until it is told, or until the operation's end has been awaited.
+struct AbandonedOperation {
+    /// Called once, on the reactor's thread, with the result of the last completion.
+    using Function = void (*)(AbandonedOperation& abandoned, std::int32_t result) noexcept;
+
+    explicit AbandonedOperation(Function function) noexcept : ended(function) {}
+
+    Function ended;
+};
+
 /// The state of one awaited operation. It lives in the reactor's table, so that what the kernel or a timer points to
 /// outlives the coroutine that waits. Freed only when its owner is finished and its last completion has arrived.
 struct OperationSlot {
@@ -37,6 +48,7 @@ struct OperationSlot {
     CancelNode cancel_node{&OperationSlot::on_cancel};
     Reactor* reactor = nullptr;
     const char* name = nullptr;
+    AbandonedOperation* abandoned = nullptr;  ///< told of the end when nobody awaits it
     Timer timer;
     std::uint32_t index = 0;
     std::uint32_t generation = 1;
@@ -72,6 +84,18 @@ public:
 
     /// Asks the kernel to cancel; the await still ends with the last completion.
     void cancel() noexcept;
+
+    /// Has the end told to `told` when it is not awaited: when this is destroyed before, or let go. False when nothing
+    /// was submitted, and nothing will be told.
+    bool when_abandoned(AbandonedOperation& told) noexcept {
+        if (!has_slot()) return false;
+        slot_->abandoned = &told;
+        return true;
+    }
+
+    /// Lets it go on to its end, which nobody awaits: it is not cancelled. The reactor's end waits for it. Not for an
+    /// operation on the caller's memory. False when nothing was submitted.
+    bool let_go() && noexcept;
 
     [[nodiscard]] bool await_ready() const noexcept { return !waits() && go_on_inline(); }
     template <class Promise>

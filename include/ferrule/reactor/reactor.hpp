@@ -82,6 +82,9 @@ public:
     /// Whether `drain` was called.
     [[nodiscard]] bool draining() const noexcept { return draining_; }
 
+    /// Whether its thread is in `run`. Any thread.
+    [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_relaxed); }
+
     /// Runs `function` on this reactor's thread, behind what is there already. False when the reactor ends or has
     /// ended, or its mailbox is full; the function is then destroyed without being called. Any thread. What the
     /// function throws goes to `on_fault`.
@@ -242,6 +245,7 @@ private:
         return slots_[index / slots_per_chunk][index % slots_per_chunk];
     }
     void free_slot(OperationSlot& slot) noexcept;
+    void end_abandoned(OperationSlot& slot) noexcept;
     void finish(OperationSlot& slot, std::int32_t result, std::uint32_t flags) noexcept;
     void cancel_slot(OperationSlot& slot, std::int32_t result) noexcept;
 
