@@ -5,6 +5,7 @@
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
 #include <ferrule/net/address.hpp>
+#include <ferrule/net/connect.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
