@@ -3,6 +3,7 @@
 #include <ferrule/net/network.hpp>
 
 #include "net/waits.hpp"
+#include "net/write_chain.hpp"
 
 #include <sys/socket.h>
 
@@ -334,27 +335,36 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
             return true;
         }
     }
-    std::byte* room = network.room(state, size);
-    if (room == nullptr) return false;
-    std::memcpy(room, data, size);
-    state.staged->size += static_cast<std::uint32_t>(size);
-    return true;
+    return network.write_slowly(state, data, size);
 }
+
+namespace {
+/// What can be written in place behind the last written byte.
+std::uint32_t span_left(const WriteSlab& staged) noexcept {
+    if (!staged.chained) return staged.capacity - staged.size;
+    const auto& chain = static_cast<const WriteChain&>(staged);
+    return chain.last == chain.open_owner && chain.open != nullptr ? chain.open->capacity - chain.open->size : 0;
+}
+}  // namespace
 
 std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum) {
     check_thread(*state.network->reactor_, "Connection::span");
     std::byte* room = state.network->room(state, minimum == 0 ? 1 : minimum);
     if (room == nullptr) return {};
-    return {room, state.staged->capacity - state.staged->size};
+    return {room, span_left(*state.staged)};
 }
 
 void advance_connection(ConnectionState& state, std::size_t bytes) {
     if (bytes == 0) return;
     check_thread(*state.network->reactor_, "Connection::advance");
-    if (state.staged == nullptr || bytes > state.staged->capacity - state.staged->size) {
+    if (state.staged == nullptr || bytes > span_left(*state.staged)) {
         throw std::logic_error("advance past the end of the span that was handed out");
     }
-    state.staged->size += static_cast<std::uint32_t>(bytes);
+    if (state.staged->chained) {
+        static_cast<WriteChain&>(*state.staged).count_in_open(static_cast<std::uint32_t>(bytes));
+    } else {
+        state.staged->size += static_cast<std::uint32_t>(bytes);
+    }
 }
 
 void shutdown_write_connection(ConnectionState& state) {

@@ -3,6 +3,7 @@
 
 #include "net/listener.hpp"
 #include "net/waits.hpp"
+#include "net/write_chain.hpp"
 
 #include <sys/socket.h>
 
@@ -78,8 +79,11 @@ Network::~Network() {
             ConnectionState& state = chunk[offset];
             reactor_->timers().disarm(state.timer);
             if (state.descriptor >= 0) reactor_->kernel().close(state.descriptor);
-            if (state.staged != nullptr) give_back_slab(state.staged);
-            if (state.sending != nullptr) give_back_slab(state.sending);
+            for (WriteSlab* slab : {state.staged, state.sending}) {
+                if (slab == nullptr) continue;
+                if (slab->chained) abandon_pieces(*slab);
+                give_back_slab(slab);
+            }
         }
     }
 }
@@ -265,7 +269,9 @@ void Network::begin_handler(ConnectionState& state) {
 
 namespace {
 std::uint64_t block_of(const WriteSlab* slab) noexcept {
-    return slab != nullptr ? SlabPool::block_bytes(slab->size_class) : 0;
+    if (slab == nullptr) return 0;
+    const std::uint64_t own = SlabPool::block_bytes(slab->size_class);
+    return slab->chained ? own + static_cast<const WriteChain*>(slab)->memory_bytes : own;
 }
 }  // namespace
 
@@ -514,7 +520,9 @@ void Network::shutdown() noexcept {
             if (state.handles != 0) {
                 end_read(state, EndReason::cancelled, ECANCELED);
                 cancel_receive(state);
-                if (state.send_slow) abort_state(state, ECANCELED);
+                // What it forwards is others': they cannot end before.
+                if (state.send_slow || (!state.served && state.staged != nullptr && state.staged->chained))
+                    abort_state(state, ECANCELED);
             } else if (state.stage != CloseStage::closing) {
                 if (state.send_slow) state.reset_wanted = true;
                 progress_close(state);

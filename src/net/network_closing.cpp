@@ -102,7 +102,7 @@ void Network::on_close(void* owner, const abi::Completion& completion) noexcept 
     state.stage = CloseStage::closed;
     self.reactor_->timers().disarm(state.timer);
     if (state.staged != nullptr) {
-        self.give_back_slab(std::exchange(state.staged, nullptr));
+        self.release_slab(state, std::exchange(state.staged, nullptr));
     }
     self.settle(state);
 }

@@ -48,12 +48,6 @@ inline LeaseNode* Network::ring_node(const BufferRing::Slice& slice) noexcept {
     return node;
 }
 
-inline void Network::free_node(LeaseNode& node) noexcept {
-    if (buffer_nodes_ != nullptr && node.owner == LeaseOwner::ring) return;
-    node.next = free_nodes_;
-    free_nodes_ = &node;
-}
-
 LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexcept {
     const std::uint64_t block_bytes = SlabPool::block_bytes(SlabPool::class_of(bytes));
     if (!has_room(state, block_bytes)) return nullptr;
@@ -303,7 +297,7 @@ void Network::end_read(ConnectionState& state, EndReason reason, int error) noex
     if (!state.read_ended) {
         state.read_ended = true;
         state.end_reason = reason;
-        if (error != 0 && state.error == 0) state.error = static_cast<std::uint16_t>(error);
+        if (error != 0 && state.error == 0) state.error = static_cast<std::uint8_t>(error);
     }
     wake_reader_later(state);
 }

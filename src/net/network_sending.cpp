@@ -3,6 +3,7 @@
 #include <ferrule/ring/prepare.hpp>
 
 #include "net/waits.hpp"
+#include "net/write_chain.hpp"
 
 #include <sys/socket.h>
 
@@ -24,9 +25,28 @@ constexpr int send_at_once = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT;
 constexpr int send_when_possible = MSG_NOSIGNAL;
 }  // namespace
 
+bool Network::write_slowly(ConnectionState& state, const std::byte* data, std::size_t size) noexcept {
+    if (options_.write_overflow != WriteOverflow::grow || (state.staged != nullptr && state.staged->chained))
+        return write_chained(state, data, size);
+    std::byte* into = room(state, size);
+    if (into == nullptr) return false;
+    std::memcpy(into, data, size);
+    state.staged->size += static_cast<std::uint32_t>(size);
+    return true;
+}
+
+/// Under back-pressure a write that finds no room does no harm, unless nothing is there whose sending would make room:
+/// then it would wait for ever.
+void Network::refuse_write(ConnectionState& state) noexcept {
+    if (options_.write_overflow == WriteOverflow::back_pressure && detail::unsent_connection(state) != 0) return;
+    fail_write(state, ENOBUFS);
+}
+
 std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
     if (state.write_failed || state.fin_wanted) return nullptr;
     WriteSlab* slab = state.staged;
+    if (options_.write_overflow != WriteOverflow::grow || (slab != nullptr && slab->chained))
+        return room_chained(state, bytes);
     const std::uint64_t size = slab != nullptr ? slab->size : 0;
     const std::uint64_t pending = state.sending != nullptr ? state.sending->size : 0;
     if (bytes > options_.write_limit || size + pending + bytes > options_.write_limit) {
@@ -73,7 +93,7 @@ void Network::build_send(ConnectionState& state) noexcept {
             state.staged = nullptr;
             finish_waiters(slab->waiters, state.write_failed ? state.error : 0);
             finish_flusher(state, true);
-            give_back_slab(slab);
+            release_slab(state, slab);
         }
         if (state.handles == 0) {
             progress_close(state);
@@ -83,19 +103,32 @@ void Network::build_send(ConnectionState& state) noexcept {
         }
         return;
     }
+    state.staged = nullptr;
+    state.sending = slab;
+    state.flusher_on_staged = false;
+    const bool link = state.handles == 0 && state.stage == CloseStage::flushing && may_close_at_once(state);
+    if (slab->chained) [[unlikely]]
+        send_silently<true>(state, link);
+    else
+        send_silently<false>(state, link);
+}
+
+template <bool chained>
+inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
+    WriteSlab* slab = state.sending;
     Ring& ring = reactor_->ring();
+    if constexpr (chained) link = fill_vector(state) && link;  // otherwise another send follows
     // A linked close must stand right behind its send.
-    bool link = state.handles == 0 && state.stage == CloseStage::flushing && may_close_at_once(state);
     if (link && ring.available() < 2) {
         static_cast<void>(ring.submit());
         link = ring.available() >= 2;
     }
-    state.staged = nullptr;
-    state.sending = slab;
-    state.flusher_on_staged = false;
     slab->sequence = ring.next_sequence();
     abi::SubmissionEntry& entry = ring.entry();
-    prepare::send(entry, state.descriptor, slab->data(), slab->size, send_at_once);
+    if constexpr (chained)
+        prepare_vector(entry, state, send_at_once);
+    else
+        prepare::send(entry, state.descriptor, slab->data(), slab->size, send_at_once);
     entry.flags = static_cast<std::uint8_t>(abi::entry_completion_skip_success | (link ? abi::entry_link : 0));
     entry.user_data = tag_of(send_kind_, state);
     state.send_silent = true;
@@ -114,8 +147,12 @@ void Network::send_rest(ConnectionState& state) noexcept {
         return;
     }
     WriteSlab& slab = *state.sending;
+    if (slab.chained) fill_vector(state);
     abi::SubmissionEntry& entry = reactor_->ring().entry();
-    prepare::send(entry, state.descriptor, slab.data() + slab.sent, slab.size - slab.sent, send_when_possible);
+    if (slab.chained)
+        prepare_vector(entry, state, send_when_possible);
+    else
+        prepare::send(entry, state.descriptor, slab.data() + slab.sent, slab.size - slab.sent, send_when_possible);
     entry.user_data = tag_of(send_kind_, state);
     state.send_slow = true;
     ++state.operations;
@@ -152,22 +189,63 @@ void Network::on_send(void* owner, const abi::Completion& completion) noexcept {
     if (completion.result > 0) slab.sent += static_cast<std::uint32_t>(completion.result);
     if (slab.sent == slab.size) {
         self.send_done(state);
-    } else if (state.reset_wanted || state.write_failed) {
+        return;
+    }
+    LeaseNode* gone =
+        slab.chained && completion.result > 0
+            ? self.trim_chain(static_cast<WriteChain&>(slab), static_cast<std::uint32_t>(completion.result))
+            : nullptr;
+    if (state.reset_wanted || state.write_failed) {
         self.fail_write(state, ECONNABORTED);
     } else if (completion.result >= 0 || completion.result == -EAGAIN || completion.result == -EINTR) {
         self.send_rest(state);
     } else {
         self.fail_write(state, -completion.result);
     }
+    // Giving back may end another connection, and so begin the handler of one that waited: it comes last.
+    self.release_pieces(gone);
+}
+
+/// A vector has gone. When it was not all of the chain, the next one follows.
+void Network::chain_done(ConnectionState& state) noexcept {
+    auto& chain = static_cast<WriteChain&>(*state.sending);
+    if (chain.sent != chain.size) chain.sent += chain.vector_bytes;  // nobody has told: it was silent
+    if (chain.sent == chain.size) {
+        state.sending = nullptr;
+        tally_.bytes_sent += chain.size;
+        ++tally_.sends;
+        finish_waiters(chain.waiters, 0);
+        release_chain(state, &chain);
+        after_send(state);
+        return;
+    }
+    LeaseNode* gone = trim_chain(chain, chain.vector_bytes);
+    if (state.reset_wanted || state.write_failed || shutting_down_) {
+        if (shutting_down_) state.reset_wanted = true;
+        fail_write(state, ECONNABORTED);
+    } else {
+        send_silently<true>(state,
+                            state.handles == 0 && state.stage == CloseStage::flushing && may_close_at_once(state));
+    }
+    release_pieces(gone);
 }
 
 void Network::send_done(ConnectionState& state) noexcept {
-    WriteSlab* slab = std::exchange(state.sending, nullptr);
+    WriteSlab* slab = state.sending;
+    if (slab->chained) [[unlikely]] {
+        chain_done(state);
+        return;
+    }
+    state.sending = nullptr;
     tally_.bytes_sent += slab->size;
     ++tally_.sends;
     if (slab->waiters != nullptr) [[unlikely]]
         finish_waiters(std::exchange(slab->waiters, nullptr), 0);
     give_back_slab(slab);
+    after_send(state);
+}
+
+inline void Network::after_send(ConnectionState& state) noexcept {
     if (state.handles == 0) [[unlikely]] {
         finish_flusher(state, false);
         if (state.stage == CloseStage::closed) {
@@ -204,20 +282,20 @@ void Network::finish_flusher(ConnectionState& state, bool staged) noexcept {
 void Network::fail_write(ConnectionState& state, int error) noexcept {
     if (!state.write_failed) {
         state.write_failed = true;
-        if (state.error == 0) state.error = static_cast<std::uint16_t>(error);
+        if (state.error == 0) state.error = static_cast<std::uint8_t>(error);
     }
     // What the kernel still works on stays until its completion.
     if (state.sending != nullptr && !state.send_slow && !state.send_silent) {
         WriteSlab* slab = std::exchange(state.sending, nullptr);
         finish_waiters(slab->waiters, state.error);
         finish_flusher(state, false);
-        give_back_slab(slab);
+        release_slab(state, slab);
     }
     if (state.staged != nullptr) {
         WriteSlab* slab = std::exchange(state.staged, nullptr);
         finish_waiters(slab->waiters, state.error);
         finish_flusher(state, true);
-        give_back_slab(slab);
+        release_slab(state, slab);
     }
     if (state.handles != 0) {
         const EndReason reason = state.error == ETIMEDOUT                            ? EndReason::deadline

@@ -102,6 +102,8 @@ void check_network(const Checker& check, const NetworkOptions& options) {
     check.at_least_one("receive_limit", options.receive_limit);
     check.range("write_slab_size", options.write_slab_size, 1u, write_limit_max);
     check.range("write_limit", options.write_limit, 1u, write_limit_max);
+    if (options.write_overflow > WriteOverflow::back_pressure)
+        check.refuse("write_overflow", "not one of WriteOverflow");
     if (options.write_slab_size > options.write_limit) {
         check.refuse("write_slab_size", std::to_string(options.write_slab_size) + " is more than write_limit, " +
                                             std::to_string(options.write_limit));

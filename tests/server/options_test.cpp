@@ -93,6 +93,8 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
         {"network.write_slab_size",
          [](auto& options) { options.network.write_slab_size = options.network.write_limit + 1; }},
         {"network.write_limit", [](auto& options) { options.network.write_limit = 0; }},
+        {"network.write_overflow",
+         [](auto& options) { options.network.write_overflow = static_cast<ferrule::WriteOverflow>(3); }},
         {"network.write_limit", [](auto& options) { options.network.write_limit = (1u << 30) + 1; }},
         {"network.connection_memory_limit",
          [](auto& options) { options.network.connection_memory_limit = 1024 + 2048 - 1; }},

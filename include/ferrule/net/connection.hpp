@@ -174,6 +174,7 @@ FERRULE_EXPORT std::span<std::byte> span_connection(ConnectionState& state, std:
 FERRULE_EXPORT void advance_connection(ConnectionState& state, std::size_t bytes);
 FERRULE_EXPORT void shutdown_write_connection(ConnectionState& state);
 FERRULE_EXPORT std::size_t unsent_connection(const ConnectionState& state) noexcept;
+FERRULE_EXPORT std::size_t writable_connection(const ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_connection(ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_reading(ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_writing(ConnectionState& state) noexcept;
@@ -223,6 +224,8 @@ public:
     detail::FlushAwaiter flush() { return detail::FlushAwaiter{&state()}; }
     /// As Connection::unsent.
     [[nodiscard]] std::size_t unsent() const { return detail::unsent_connection(state()); }
+    /// As Connection::writable.
+    [[nodiscard]] std::size_t writable() const { return detail::writable_connection(state()); }
 
 private:
     friend class Connection;
@@ -257,7 +260,7 @@ public:
     /// Copies bytes behind what was written before; they leave with the next flush, or when the connection is closed.
     /// False, and nothing is kept, when writing has failed before, was shut down, or NetworkOptions::write_limit or
     /// another bound on memory would be passed: that last one is an error like any other (ENOBUFS), because the stream
-    /// has a gap from here on.
+    /// has a gap from here on. Under WriteOverflow::back_pressure it is none: flush, and write it again.
     bool write(std::span<const std::byte> bytes) {
         return detail::write_connection(state(), bytes.data(), bytes.size());
     }
@@ -288,6 +291,10 @@ public:
 
     /// Bytes that were written and that the kernel has not taken yet.
     [[nodiscard]] std::size_t unsent() const { return detail::unsent_connection(state()); }
+
+    /// Bytes that a write takes now, by what may wait of this connection: 0 when writing has failed or was shut down.
+    /// The reactor's memory may still refuse them (NetworkOptions::memory_limit).
+    [[nodiscard]] std::size_t writable() const { return detail::writable_connection(state()); }
 
     /// The ordered close of the destructor, now. The handle is empty afterwards.
     void close() noexcept;

@@ -13,7 +13,8 @@ class Network;
 struct FlushWait;
 struct ReadWait;
 
-/// Bytes that were written and not yet handed to the kernel, in one block of the slab pool.
+/// Bytes that were written and not yet handed to the kernel, in one block of the slab pool; or the head of a chain of
+/// such blocks and other pieces.
 struct WriteSlab {
     std::uint32_t capacity = 0;  ///< bytes of data
     std::uint32_t size = 0;      ///< bytes written
@@ -23,6 +24,7 @@ struct WriteSlab {
     std::uint32_t since = 0;      ///< when the kernel refused to take more, in ticks
     bool flushed = false;         ///< somebody asked for it to be sent
     std::uint8_t size_class = 0;  ///< of the slab pool
+    bool chained = false;         ///< it is the head of a chain (WriteChain)
 
     /// Where the bytes are: behind this header.
     [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
@@ -61,11 +63,12 @@ struct ConnectionState {
     std::uint32_t overhead_bytes = 0;  // of the handler's frames; of heap blocks beyond what they were taken for
     std::uint32_t parked_at = 0;       // when the reader began to wait, in ticks
     std::uint32_t message_since = 0;   // when the carried message began, in ticks
-    std::uint16_t error = 0;           // the errno that ended reading or writing
+    std::uint16_t lent = 0;            // of the held slices, those that are being sent on, by whatever connection
     std::uint16_t listener = 0;
 
-    std::uint8_t handles = 0;
-    CloseStage stage = CloseStage::open;
+    std::uint8_t error = 0;  // the errno that ended reading or writing
+    std::uint8_t handles : 4 = 0;
+    CloseStage stage : 4 = CloseStage::open;
 
     // Asked for each message: bytes.
     bool receive_armed = false;  // a receive is in the kernel

@@ -19,6 +19,7 @@ enum class LeaseOwner : std::uint8_t {
     heap,    ///< a block of the reactor's slab pool: carried bytes, and what a starved reader received
     shared,  ///< somebody else's, counted there
     tls,     ///< decrypted bytes of a TLS session
+    slab,    ///< not received at all: a block of written bytes among the pieces of a chain
 };
 
 /// Received bytes, where the kernel or the carry has put them.

@@ -34,6 +34,21 @@ enum class Linger : std::uint8_t {
     always,
 };
 
+/// What becomes of a write that finds its block full.
+enum class WriteOverflow : std::uint8_t {
+    /// A larger block, twice the size, into which what is there is copied. One plain send; the cheapest for answers
+    /// that rarely outgrow the first block.
+    grow,
+    /// Another block of at most 64 KiB behind it: nothing is copied twice, no large blocks are needed, and one vectored
+    /// send takes all of them.
+    segmented,
+    /// As segmented, and a write that finds no room (NetworkOptions::write_limit, connection_memory_limit) is refused
+    /// without any harm: nothing of it is kept, nothing fails, the stream has no gap. `co_await flush()`, then write it
+    /// again. See Connection::writable. Only a write that has no room although nothing waits before it is an error, as
+    /// elsewhere.
+    back_pressure,
+};
+
 /// How a reactor treats its connections. Every field has a sane default; times of zero mean: no such limit.
 struct NetworkOptions {
     std::uint32_t receive_buffer_count =
@@ -44,8 +59,9 @@ struct NetworkOptions {
     std::uint32_t receive_lease_limit = 32;  ///< slices that a connection may hold before it is no longer read from
     std::uint32_t receive_limit =
         1u << 20;  ///< received bytes that a connection may hold, carry included; then a read ends with `limit`
-    std::uint32_t write_slab_size = 960;    ///< first block for written bytes; it doubles as needed
-    std::uint32_t write_limit = 16u << 20;  ///< written bytes that may wait; then `write` refuses
+    std::uint32_t write_slab_size = 960;                 ///< first block for written bytes
+    std::uint32_t write_limit = 16u << 20;               ///< written bytes that may wait; then `write` refuses
+    WriteOverflow write_overflow = WriteOverflow::grow;  ///< what becomes of a write that finds its block full
     /// Bytes of one connection in one account: received slices, carried, privately received and written data in
     /// blocks, and its handler's frames (Connection::memory_bytes). At the bound `write` refuses, and a read ends with
     /// `limit`, or, while bytes are being sent, waits until that is over.
@@ -89,6 +105,7 @@ using ConnectionHandler = std::function<Task<>(Connection)>;
 
 struct FlushWait;
 struct ReadWait;
+struct WriteChain;
 class Listener;
 
 /// The connections of one reactor: their table, their buffers, their memory, and the listeners they come from. A
@@ -170,6 +187,7 @@ private:
     friend bool detail::write_connection(ConnectionState&, const std::byte*, std::size_t);
     friend std::span<std::byte> detail::span_connection(ConnectionState&, std::size_t);
     friend void detail::advance_connection(ConnectionState&, std::size_t);
+    friend std::size_t detail::writable_connection(const ConnectionState&) noexcept;
     friend void detail::shutdown_write_connection(ConnectionState&);
     friend void detail::release_connection(ConnectionState&) noexcept;
     friend void detail::release_reading(ConnectionState&) noexcept;
@@ -232,7 +250,11 @@ private:
     void park_reader(ConnectionState& state) noexcept;
     LeaseNode* take_node() noexcept;
     LeaseNode* ring_node(const BufferRing::Slice& slice) noexcept;
-    void free_node(LeaseNode& node) noexcept;
+    void free_node(LeaseNode& node) noexcept {
+        if (buffer_nodes_ != nullptr && node.owner == LeaseOwner::ring) return;
+        node.next = free_nodes_;
+        free_nodes_ = &node;
+    }
     void give_back(LeaseNode& node) noexcept;
     void append(ConnectionState& state, LeaseNode& node) noexcept;
     void drop_received(ConnectionState& state) noexcept;
@@ -253,13 +275,25 @@ private:
         return slab;
     }
     void give_back_slab(WriteSlab* slab) noexcept { slabs_.give_back_class(slab, slab->size_class); }
+    /// A slab that was staged or sent, whatever it is.
+    void release_slab(ConnectionState& state, WriteSlab* slab) noexcept {
+        if (slab->chained) [[unlikely]]
+            release_chain(state, slab);
+        else
+            give_back_slab(slab);
+    }
     std::byte* room(ConnectionState& state, std::size_t bytes) noexcept;
     void request_send(ConnectionState& state) noexcept {
         if (state.in_send_list) return;
         state.in_send_list = true;
         send_list_.push_back(&state);
     }
+    bool write_slowly(ConnectionState& state, const std::byte* data, std::size_t size) noexcept;
+    void refuse_write(ConnectionState& state) noexcept;
     void build_send(ConnectionState& state) noexcept;
+    template <bool chained>
+    void send_silently(ConnectionState& state, bool link) noexcept;
+    void after_send(ConnectionState& state) noexcept;
     void send_rest(ConnectionState& state) noexcept;
     void send_done(ConnectionState& state) noexcept;
     void fail_write(ConnectionState& state, int error) noexcept;
@@ -267,6 +301,33 @@ private:
     void finish_flusher(ConnectionState& state, bool staged) noexcept;
     void publish_counters() noexcept;
     void receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept;
+
+    // Chains of written pieces, behind the single slab of most connections.
+    WriteChain* chain_of(ConnectionState& state) noexcept;
+    void link(WriteChain& chain, LeaseNode& piece) noexcept;
+    LeaseNode* slab_node(WriteSlab& slab) noexcept;
+    WriteSlab* next_slab(std::uint32_t previous_class, std::uint64_t bytes, std::uint64_t contiguous,
+                         std::uint64_t left) noexcept;
+    [[nodiscard]] std::uint64_t limit_left(const ConnectionState& state) const noexcept;
+    bool write_chained(ConnectionState& state, const std::byte* data, std::size_t size) noexcept;
+    std::byte* room_chained(ConnectionState& state, std::size_t bytes) noexcept;
+    bool continue_open(WriteChain& chain) noexcept;
+    bool fill_vector(ConnectionState& state) noexcept;
+    static void prepare_vector(abi::SubmissionEntry& entry, const ConnectionState& state, int flags) noexcept;
+    void chain_done(ConnectionState& state) noexcept;
+    LeaseNode* trim_chain(WriteChain& chain, std::uint64_t bytes) noexcept;
+    void release_pieces(LeaseNode* first) noexcept;
+    void release_piece(LeaseNode& piece) noexcept;
+    void release_chain(ConnectionState& state, WriteSlab* head) noexcept;
+    void abandon_pieces(WriteSlab& head) noexcept;
+
+    /// A slab with room for `bytes` more bytes of the connection, which counts in its account and keeps its slot until
+    /// it is appended or dropped; null when the account or the memory has no room. Its `size` is its holder's to set.
+    WriteSlab* take_segment(ConnectionState& state, std::uint32_t bytes) noexcept;
+    /// Puts it behind what was written, without a copy. False, and it is still its holder's, when `write` would refuse.
+    bool append_segment(ConnectionState& state, WriteSlab* slab) noexcept;
+    /// Gives it back unused.
+    void drop_segment(ConnectionState& state, WriteSlab* slab) noexcept;
 
     // Closing.
     static void on_close(void* owner, const abi::Completion& completion) noexcept;
