@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -80,6 +81,25 @@ private:
 
     std::jthread thread_;
 };
+
+/// What getaddrinfo(3) says, as an errno. Called right after it.
+int error_of_resolving(int code) noexcept {
+    switch (code) {
+        case EAI_NONAME:
+            return -ENOENT;
+        case EAI_NODATA:
+        case EAI_ADDRFAMILY:
+            return -ENODATA;
+        case EAI_AGAIN:
+            return -EAGAIN;
+        case EAI_MEMORY:
+            return -ENOMEM;
+        case EAI_SYSTEM:
+            return -errno;
+        default:
+            return -EIO;
+    }
+}
 
 class LinuxKernel final : public Kernel {
 public:
@@ -200,6 +220,22 @@ public:
         const ssize_t sent = or_errno(::sendfile(socket, file, &from, length));
         set_nonblocking(socket, false);
         return sent;
+    }
+    int resolve_name(const char* name, sockaddr_storage* addresses, std::size_t capacity) noexcept override {
+        addrinfo hints{};
+        hints.ai_socktype = SOCK_STREAM;  // else each address comes once for each kind of socket
+        addrinfo* found = nullptr;
+        if (const int failed = ::getaddrinfo(name, nullptr, &hints, &found); failed != 0) {
+            return error_of_resolving(failed);
+        }
+        std::size_t count = 0;
+        for (const addrinfo* entry = found; entry != nullptr && count != capacity; entry = entry->ai_next) {
+            if (entry->ai_addrlen <= sizeof *addresses) {
+                std::memcpy(&addresses[count++], entry->ai_addr, entry->ai_addrlen);
+            }
+        }
+        ::freeaddrinfo(found);
+        return static_cast<int>(count);
     }
 
     int signal_descriptor(const sigset_t* signals) noexcept override {

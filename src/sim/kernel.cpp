@@ -331,6 +331,10 @@ ssize_t MachineKernel::read_file(const char* path, void* data, std::size_t lengt
     return static_cast<ssize_t>(taken);
 }
 
+int MachineKernel::resolve_name(const char*, sockaddr_storage*, std::size_t) noexcept {
+    return -ENOSYS;  // a simulated machine has no resolver of its own
+}
+
 // ---- signals ----
 
 int MachineKernel::set_nonblocking(int, bool) noexcept {

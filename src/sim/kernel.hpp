@@ -42,6 +42,7 @@ public:
     int status(const char* path, unsigned* mode) noexcept override;
     int change_mode(const char* path, unsigned mode) noexcept override;
     ssize_t read_file(const char* path, void* data, std::size_t length) noexcept override;
+    int resolve_name(const char* name, sockaddr_storage* addresses, std::size_t capacity) noexcept override;
 
     int set_nonblocking(int fd, bool on) noexcept override;
     ssize_t read_directory(int fd, void* entries, std::size_t length) noexcept override;

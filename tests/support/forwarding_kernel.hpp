@@ -45,6 +45,7 @@ enum class Call : std::size_t {
     read_cached,
     cached_pages,
     send_file,
+    resolve_name,
     signal_descriptor,
     block_signals,
     restore_signals,
@@ -216,6 +217,10 @@ public:
     ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept override {
         const int error = failure(Call::send_file);
         return error != 0 ? -error : below_.send_file(socket, file, offset, length);
+    }
+    int resolve_name(const char* name, sockaddr_storage* addresses, std::size_t capacity) noexcept override {
+        const int error = failure(Call::resolve_name);
+        return error != 0 ? -error : below_.resolve_name(name, addresses, capacity);
     }
     int signal_descriptor(const sigset_t* signals) noexcept override {
         const int error = failure(Call::signal_descriptor);

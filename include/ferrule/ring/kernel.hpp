@@ -76,6 +76,10 @@ public:
     virtual int change_mode(const char* path, unsigned mode) noexcept = 0;
     /// A whole small file (resolv.conf, a sysctl): bytes read, at most `length`. Hides EINTR.
     virtual ssize_t read_file(const char* path, void* data, std::size_t length) noexcept = 0;
+    /// getaddrinfo(3) of a name: how many addresses, without a port, at most `capacity`, in the order in which the
+    /// system would try them. -ENOENT: no such name; -ENODATA: no address of it; -EAGAIN: not now; -EIO: it cannot be
+    /// found out. Blocks, for seconds where servers do not answer: never on a reactor's thread.
+    virtual int resolve_name(const char* name, sockaddr_storage* addresses, std::size_t capacity) noexcept = 0;
 
     /// FIONBIO of ioctl(2): sets or clears O_NONBLOCK.
     virtual int set_nonblocking(int fd, bool on) noexcept = 0;
