@@ -5,11 +5,12 @@ namespace ferrule::inline v0::sim {
 namespace {
 
 constexpr std::array<std::string_view, fault_count> names = {
-    "short-send",     "short-receive",       "small-segment",      "no-buffers-at-arm",     "no-buffers-later",
-    "multishot-ends", "completion-overflow", "completion-delayed", "enter-interrupted",     "enter-again",
-    "enter-busy",     "enter-partial",       "no-memory-at-setup", "no-memory-at-register", "accept-no-descriptors",
-    "accept-aborted", "cancel-too-late",     "cancel-misses",      "close-delayed",         "wake-delayed",
-    "peer-stalls",    "peer-resets",         "packet-lost",        "spurious-wake",         "operation-fails",
+    "short-send",      "short-receive",       "small-segment",      "no-buffers-at-arm",     "no-buffers-later",
+    "multishot-ends",  "completion-overflow", "completion-delayed", "enter-interrupted",     "enter-again",
+    "enter-busy",      "enter-partial",       "no-memory-at-setup", "no-memory-at-register", "accept-no-descriptors",
+    "accept-aborted",  "cancel-too-late",     "cancel-misses",      "close-delayed",         "wake-delayed",
+    "peer-stalls",     "peer-resets",         "packet-lost",        "spurious-wake",         "operation-fails",
+    "connect-refused", "connect-unreachable", "connect-vanishes",
 };
 
 }  // namespace
@@ -28,9 +29,10 @@ Faults Faults::usual() {
           Fault::completion_delayed, Fault::wake_delayed, Fault::close_delayed}) {
         faults[fault] = often;
     }
-    for (const Fault fault : {Fault::no_buffers_at_arm, Fault::completion_overflow, Fault::enter_interrupted,
-                              Fault::enter_again, Fault::enter_busy, Fault::enter_partial, Fault::cancel_too_late,
-                              Fault::cancel_misses, Fault::packet_lost, Fault::spurious_wake}) {
+    for (const Fault fault :
+         {Fault::no_buffers_at_arm, Fault::completion_overflow, Fault::enter_interrupted, Fault::enter_again,
+          Fault::enter_busy, Fault::enter_partial, Fault::cancel_too_late, Fault::cancel_misses, Fault::packet_lost,
+          Fault::spurious_wake, Fault::connect_refused, Fault::connect_unreachable, Fault::connect_vanishes}) {
         faults[fault] = sometimes;
     }
     for (const Fault fault :

@@ -26,6 +26,8 @@ struct Features {
     bool nop_flags;
     /// uring_command on sockets (6.7).
     bool socket_commands;
+    /// A connect that has waited asks the socket once more how it went, which tells the socket that it was told (6.10).
+    bool connects_again;
     /// A multishot receive may have a length: it ends when so much has come (6.15).
     bool multishot_length;
     /// A message to a ring that defers its work becomes work of that ring (6.2); before, it is posted at once.

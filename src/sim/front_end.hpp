@@ -96,6 +96,7 @@ private:
     Outcome receive(Request& request);
     Outcome send(Request& request);
     Outcome connect(Request& request);
+    Outcome fail_later(Request& request, std::int32_t error, std::uint64_t delay_ns);
     Outcome close(Request& request);
     Outcome socket_command(Request& request);
     Outcome message_ring(Request& request);

@@ -39,10 +39,18 @@ int read_parts(MessageHeader& message, const msghdr& header) {
 
 }  // namespace
 
-// 0, or -errno: what is wrong with the header. A send to an address is a message of one part.
+// 0, or -errno: what is wrong with the header. A send to an address is a message of one part, a connect one of none.
 int FrontEnd::read_header(Request& request) {
     const abi::SubmissionEntry& entry = request.entry;
     if (entry.opcode == abi::Operation::receive) return 0;
+    if (entry.opcode == abi::Operation::connect) {
+        if (entry.addr2 > sizeof(sockaddr_storage)) return -EINVAL;
+        request.message = std::make_unique<MessageHeader>();
+        Ancillary& to = request.message->with;
+        to.name_length = static_cast<socklen_t>(entry.addr2);
+        if (to.name_length != 0) std::memcpy(&to.name, reinterpret_cast<const void*>(entry.addr), to.name_length);
+        return 0;
+    }
     if (entry.opcode == abi::Operation::send) {
         if (entry.addr2 == 0) return 0;
         if (entry.addr_len > sizeof(sockaddr_storage)) return -EINVAL;

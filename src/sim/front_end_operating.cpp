@@ -13,6 +13,10 @@ namespace ferrule::inline v0::sim {
 namespace {
 
 constexpr std::uint64_t close_delay_ns_max = 20'000'000;
+/// How long a connect that fails takes: a refusal's way back, the neighbour that is asked for, all retransmissions.
+constexpr std::uint64_t refusal_ns_max = 1'000'000;
+constexpr std::uint64_t no_neighbour_ns = 3'000'000'000;
+constexpr std::uint64_t no_answer_ns = 127'000'000'000;
 
 }  // namespace
 
@@ -235,8 +239,15 @@ FrontEnd::Outcome FrontEnd::send(Request& request) {
 FrontEnd::Outcome FrontEnd::connect(Request& request) {
     const abi::SubmissionEntry& entry = request.entry;
     if (!request.file->is_socket()) return finish(request, -ENOTSOCK);
-    if (request.polled) {
-        // It was under way: the socket knows how it went.
+    const Ancillary& to = request.message->with;
+    const auto* const address = reinterpret_cast<const sockaddr*>(&to.name);
+    if (request.in_progress && features_.connects_again && (request.file->readiness() & POLLERR) == 0) {
+        const int result = request.file->connect(address, to.name_length);
+        if (result == -EALREADY) return Outcome::again;
+        if (result != -EISCONN) return finish(request, result);
+    }
+    if (request.in_progress) {
+        // The socket knows how it went.
         int error = 0;
         socklen_t length = sizeof error;
         if (const int result = request.file->get_option(SOL_SOCKET, SO_ERROR, &error, &length); result < 0) {
@@ -245,10 +256,35 @@ FrontEnd::Outcome FrontEnd::connect(Request& request) {
         if (error != 0) return finish(request, -error);
         return (request.file->readiness() & (POLLOUT | POLLERR | POLLHUP)) != 0 ? finish(request, 0) : Outcome::again;
     }
-    const int result =
-        request.file->connect(reinterpret_cast<const sockaddr*>(entry.addr), static_cast<socklen_t>(entry.addr2));
+    if (!request.polled) {
+        if (world_.fault(Fault::connect_refused)) {
+            return fail_later(request, -ECONNREFUSED, world_.random().between(1, refusal_ns_max));
+        }
+        if (world_.fault(Fault::connect_unreachable)) {
+            return world_.random().one_in(2) ? finish(request, -ENETUNREACH)
+                                             : fail_later(request, -EHOSTUNREACH, no_neighbour_ns);
+        }
+        if (world_.fault(Fault::connect_vanishes)) return fail_later(request, -ETIMEDOUT, no_answer_ns);
+    }
+    const int result = request.file->connect(address, to.name_length);
+    request.in_progress = result == -EINPROGRESS;
     if (result == -EINPROGRESS || result == -EAGAIN) return Outcome::again;
     return finish(request, result);
+}
+
+// Its socket is as it was before; a cancel ends it at once.
+FrontEnd::Outcome FrontEnd::fail_later(Request& request, std::int32_t error, std::uint64_t delay_ns) {
+    request.stage = Stage::working;
+    requests_.insert(request);
+    arm_linked_timeout(request);
+    request.event_pending = true;
+    request.event = world_.at(world_.now_ns() + delay_ns, [&request, error] {
+        request.event_pending = false;
+        request.ring->requests_.remove(request);
+        request.ring->mark_failed(request);
+        request.ring->end_later(request, error);
+    });
+    return Outcome::waits;
 }
 
 FrontEnd::Outcome FrontEnd::close(Request& request) {

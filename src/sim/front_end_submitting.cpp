@@ -219,8 +219,10 @@ int FrontEnd::prepare_operation(Request& request) {
             request.no_wait = (entry.ioprio & abi::accept_dont_wait) != 0;
             return 0;
         case abi::Operation::connect:
-            return entry.len != 0 || entry.buf_index != 0 || entry.rw_flags != 0 || entry.splice_fd_in != 0 ? -EINVAL
-                                                                                                            : 0;
+            if (entry.len != 0 || entry.buf_index != 0 || entry.rw_flags != 0 || entry.splice_fd_in != 0) {
+                return -EINVAL;
+            }
+            return read_header(request);
         case abi::Operation::async_cancel: {
             if ((entry.flags & abi::entry_buffer_select) != 0 || entry.off != 0 || entry.splice_fd_in != 0) {
                 return -EINVAL;
@@ -394,6 +396,8 @@ void FrontEnd::arm(Request& request) {
     const std::uint32_t events = events_of(request);
     if (!request.waiting()) request.file->wait(request, events);
     if ((request.file->readiness() & events) == 0) return;
+    // A connect that waits for room in a backlog is told of it; that it could send says nothing.
+    if (request.entry.opcode == abi::Operation::connect && !request.in_progress) return;
     // It became ready between the try and now, or nothing tells of it again.
     if (++request.idle_tries > idle_tries_max) {
         world_.finding(name_ + ": " + describe(request.name(), request.entry.user_data) +

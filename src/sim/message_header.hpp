@@ -12,7 +12,7 @@
 namespace ferrule::inline v0::sim {
 
 /// What the header of a message (sendmsg(2), recvmsg(2)) said when its request was submitted: Linux copies the header,
-/// its vector and a name that is sent to, so that only what these point to stays the request's.
+/// its vector and a name that is sent or connected to, so that only what these point to stays the request's.
 struct MessageHeader {
     std::vector<std::span<std::byte>> parts;
     /// Of all parts.

@@ -72,7 +72,8 @@ struct Request final : FileWaiter {
     bool finished : 1 = false;   ///< has its result; work posts it
     bool delayed : 1 = false;    ///< has been overtaken once
     bool tried : 1 = false;
-    bool counted : 1 = false;  ///< a timeout that a number of completions ends
+    bool counted : 1 = false;      ///< a timeout that a number of completions ends
+    bool in_progress : 1 = false;  ///< a connect whose handshake goes on
 
     [[nodiscard]] const char* name() const noexcept;
 };

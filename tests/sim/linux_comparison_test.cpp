@@ -3,6 +3,7 @@
 //  - per request, in order: result, and the flags MORE, BUFFER, SOCK_NONEMPTY; between requests no order is promised;
 //  - the bytes received per request; not into how many pieces a stream's bytes were cut by a multishot receive, and not
 //    which buffer they lie in;
+//  - not whether a poll that sees the end of both directions sees an error, too: it may have been told already;
 //  - not whether a send on a TCP connection that has ended says EPIPE or ECONNRESET;
 //  - of a new connection that there is one, not its descriptor's number, nor whether the next has arrived by then.
 #include <ferrule/ring/buffer_ring.hpp>
@@ -49,6 +50,8 @@ using sim::Random;
 constexpr unsigned pair_count = 6;  // the first half Unix, the others TCP over IPv4
 constexpr unsigned end_count = 2 * pair_count;
 constexpr unsigned event_count = 2;
+constexpr unsigned target_count = 5;
+constexpr unsigned full_target = 4;
 constexpr std::uint32_t buffer_count = 8;
 constexpr std::uint32_t buffer_size = 4096;
 constexpr std::uint32_t bytes_max = 3000;
@@ -83,6 +86,9 @@ enum class Do : std::uint8_t {
     close,
     give_back,
     connect,
+    connect_by_ring,
+    connect_again,
+    poll_out,
     count_of_kinds,
 };
 
@@ -99,7 +105,11 @@ struct Result {
     std::int32_t result = 0;
     std::uint32_t flags = 0;
     std::string bytes;
-    friend bool operator==(const Result&, const Result&) = default;
+    std::uint32_t buffers = 0;  ///< that the pieces lie in: not compared
+
+    friend bool operator==(const Result& left, const Result& right) {
+        return left.result == right.result && left.flags == right.flags && left.bytes == right.bytes;
+    }
 };
 
 /// What came of each request in one round.
@@ -152,7 +162,10 @@ std::string describe(const Step& step) {
         "shut down",
         "close",
         "give back",
-        "connect"};
+        "connect",
+        "connect by ring",
+        "connect again",
+        "poll out"};
     std::ostringstream text;
     text << "  " << step.user_data << ": " << names[static_cast<std::size_t>(step.what)] << " object " << step.object
          << " amount " << step.amount << " flags 0x" << std::hex << unsigned{step.flags} << std::dec << " target "
@@ -178,6 +191,7 @@ public:
         for (unsigned pair = 0; pair < pair_count; ++pair) connect_pair(pair);
         for (int& event : events_) event = must(kernel.event_descriptor(0, EFD_CLOEXEC), "eventfd");
         listener_ = listen_on(AF_INET);
+        make_targets();
         abi::SubmissionEntry& entry = ring_.entry();
         prepare::accept_multishot(entry, listener_, nullptr, nullptr, SOCK_CLOEXEC);
         entry.user_data = accept_user_data;
@@ -255,7 +269,8 @@ private:
         if (fd >= 0) kernel_.close(fd);
     }
 
-    int listen_on(int family) {
+    /// Bound only when the backlog is negative.
+    int listen_on(int family, int backlog = 64) {
         const int fd = must(kernel_.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
         if (family == AF_UNIX) {
             const sa_family_t any = AF_UNIX;  // autobind
@@ -266,8 +281,25 @@ private:
             address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
             must(kernel_.bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind");
         }
-        must(kernel_.listen(fd, 64), "listen");
+        if (backlog >= 0) must(kernel_.listen(fd, backlog), "listen");
         return fd;
+    }
+
+    /// Whom a ring connects to: one who accepts, one who does not listen, and, by TCP alone, one whose backlog is full:
+    /// a Unix socket is always ready to send, so Linux tries again and again, and a cancel finds it only at times.
+    void make_targets() {
+        for (const int family : {AF_INET, AF_UNIX}) {
+            const int accepts = family == AF_INET ? listener_ : listen_on(family);
+            const int deaf = listen_on(family, -1);
+            for (const int fd : {accepts, deaf}) {
+                targets_.push_back({family, fd});
+                if (fd != listener_) extra_.push_back(fd);
+            }
+        }
+        const int full = listen_on(AF_INET, 0);
+        extra_.push_back(connect_to(full, AF_INET));
+        extra_.push_back(full);
+        targets_.push_back({AF_INET, full});
     }
 
     int connect_to(int listener, int family) {
@@ -317,6 +349,24 @@ private:
                     memory.bytes[index] = static_cast<char>('a' + (step.user_data + index) % 26);
                 prepare::send(entry, end, memory.bytes.data(), step.amount, MSG_NOSIGNAL | MSG_WAITALL);
                 break;
+            case Do::connect_by_ring:
+            case Do::connect_again: {
+                const auto [family, target] = targets_[step.object];
+                socklen_t length = sizeof memory.name;
+                auto* const address = reinterpret_cast<sockaddr*>(&memory.name);
+                must(kernel_.socket_name(target, address, &length), "getsockname");
+                int& fd = connected_[step.object];
+                if (step.what == Do::connect_by_ring) {
+                    fd = must(kernel_.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+                    extra_.push_back(fd);
+                }
+                prepare::connect(entry, fd, address, length);
+                break;
+            }
+            case Do::poll_out:
+                prepare::poll_add(entry, end, POLLOUT);
+                polls_.insert(step.user_data);
+                break;
             case Do::send_message:
                 for (std::uint32_t index = 0; index < step.amount; ++index)
                     memory.bytes[index] = static_cast<char>('a' + (step.user_data + index) % 26);
@@ -349,6 +399,7 @@ private:
                 break;
             case Do::poll:
                 prepare::poll_add(entry, end, POLLIN);
+                polls_.insert(step.user_data);
                 break;
             case Do::cancel:
                 prepare::cancel(entry, step.target, 0);
@@ -385,10 +436,14 @@ private:
     void take(Ring& ring, std::uint64_t added, Results& results) {
         while (const auto completion = ring.try_completion()) {
             Result result{completion->result, completion->flags, {}};
+            if (polls_.contains(completion->user_data) && result.result > 0 && (result.result & POLLHUP) != 0) {
+                result.result |= POLLERR;
+            }
             if ((completion->flags & abi::completion_buffer) != 0) {
                 const BufferRing::Slice slice = buffers_.take(*completion);
                 result.bytes.assign(reinterpret_cast<const char*>(slice.data), slice.length);
                 held_.push_back(slice.buffer);
+                result.buffers = 1;
                 result.flags &= (1u << abi::completion_buffer_shift) - 1;
             } else if (added == 0 && completion->result > 0 && receives_into_.contains(completion->user_data)) {
                 const Memory& memory = *memory_[receives_into_[completion->user_data]];
@@ -422,6 +477,7 @@ private:
             list.back().result += result.result;
             list.back().bytes += result.bytes;
             list.back().flags = result.flags;
+            list.back().buffers += result.buffers;
             return;
         }
         list.push_back(std::move(result));
@@ -466,7 +522,10 @@ private:
     std::vector<int> extra_;
     std::map<std::uint64_t, int> closing_;
     std::set<std::uint64_t> sends_;
+    std::set<std::uint64_t> polls_;
     int listener_ = -1;
+    std::vector<std::pair<int, int>> targets_;
+    std::array<int, target_count> connected_{};
 };
 
 struct Round {
@@ -485,6 +544,7 @@ public:
         used_ends_.fill(false);
         used_events_.fill(false);
         served_ = 0;
+        used_targets_.fill(false);
         const std::uint64_t count = random_.between(1, 6);
         while (steps.size() < count) {
             const auto step = next_step();
@@ -506,7 +566,7 @@ public:
     void learn(const Results& results) {
         for (const auto& [user_data, list] : results) {
             for (const Result& result : list) {
-                if ((result.flags & abi::completion_buffer) != 0) ++held_;
+                held_ += result.buffers;
                 if ((result.flags & abi::completion_more) == 0) pending_.erase(user_data);
             }
         }
@@ -573,6 +633,7 @@ private:
             case Do::receive_select:
             case Do::receive_multishot:
             case Do::poll:
+            case Do::poll_out:
                 if (!take_end(step.object) || receives(step.object, false)) return std::nullopt;
                 pending_[step.user_data] = {step.object, false,
                                             step.what == Do::receive_select || step.what == Do::receive_multishot};
@@ -599,6 +660,7 @@ private:
             case Do::cancel_everything:
                 if (!random_.one_in(20) || used_any()) return std::nullopt;
                 used_ends_.fill(true);
+                used_targets_.fill(true);
                 used_events_.fill(true);
                 break;
             case Do::shut_down:
@@ -613,6 +675,18 @@ private:
                 if (held_ == 0) return std::nullopt;
                 step.amount = static_cast<std::uint32_t>(random_.between(1, held_));
                 held_ -= step.amount;
+                break;
+            case Do::connect_by_ring:
+                step.object %= target_count;
+                if (std::exchange(used_targets_[step.object], true)) return std::nullopt;
+                if (step.object == full_target) pending_[step.user_data] = {nobody, false, false};
+                connected_[step.object] = true;
+                break;
+            case Do::connect_again:
+                step.object %= target_count;
+                if (std::exchange(used_targets_[step.object], true)) return std::nullopt;
+                // Refused on the same machine, Linux has refused it at once, and begins anew.
+                if (!connected_[step.object] || step.object == full_target || step.object % 2 != 0) return std::nullopt;
                 break;
             case Do::message:
             case Do::connect:
@@ -637,10 +711,14 @@ private:
         for (const bool used : used_events_) {
             if (used) return true;
         }
+        for (const bool used : used_targets_) {
+            if (used) return true;
+        }
         return false;
     }
     bool touch_pending(std::uint64_t user_data) {
         const Pending& pending = pending_.at(user_data);
+        if (pending.object == nobody) return true;
         bool& used = pending.on_event ? used_events_[pending.object] : used_ends_[pending.object];
         if (used || (!pending.on_event && used_ends_[pending.object ^ 1u])) return false;
         used = true;
@@ -654,6 +732,7 @@ private:
     }
 
     static constexpr std::uint64_t nobodys_user_data = 7;
+    static constexpr unsigned nobody = ~0u;
     static constexpr std::uint32_t unread_max = 60'000;
 
     Random random_;
@@ -662,6 +741,8 @@ private:
     std::array<bool, end_count> used_ends_{};
     std::array<bool, event_count> used_events_{};
     std::array<bool, end_count> closed_{};
+    std::array<bool, target_count> connected_{};
+    std::array<bool, target_count> used_targets_{};
     std::array<std::uint32_t, end_count> sent_{};
     std::uint32_t held_ = 0;
     std::uint32_t served_ = 0;  // receives of this round that may have taken a buffer

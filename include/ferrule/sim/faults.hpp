@@ -38,6 +38,9 @@ enum class Fault : std::uint8_t {
     packet_lost,            ///< a segment, or its acknowledgement, arrives only after a retransmission
     spurious_wake,          ///< a wait ends with nothing to show
     operation_fails,        ///< the next operation ends with -EIO instead of being done
+    connect_refused,        ///< a connect of a ring ends with -ECONNREFUSED although somebody listens
+    connect_unreachable,    ///< a connect of a ring finds no way: -ENETUNREACH at once, or -EHOSTUNREACH after seconds
+    connect_vanishes,       ///< nobody answers a connect of a ring: -ETIMEDOUT after two minutes
     count_of_faults,
 };
 

@@ -13,6 +13,7 @@ using ferrule::sim::Profile;
 
 // Random numbers of the plan and of the simulation must not be the same sequence.
 constexpr std::uint64_t plan_salt = 0x706c'616e;
+constexpr std::uint64_t later_salt = 0x6c61'7465;
 constexpr std::uint32_t of_a_million = 1'000'000;
 // More than one in five occasions, and hardly anything but faults happens.
 constexpr std::uint32_t rate_max = 200'000;
@@ -38,9 +39,12 @@ void WorkloadRun::choose_faults() {
     const Faults usual = Faults::usual();
     const bool none = random_.one_in(8);
     const std::uint64_t share = random_.between(1, 4);
+    // Faults that came later draw elsewhere: what a seed did before them it does still.
+    ferrule::sim::Random later{ferrule::sim::Random::mix(settings_.seed ^ later_salt)};
     for (std::size_t index = 0; index < usual.rates.size(); ++index) {
-        const bool on = random_.below(4) < share;
-        const std::uint64_t strength = random_.below(7);
+        ferrule::sim::Random& random = index > static_cast<std::size_t>(Fault::operation_fails) ? later : random_;
+        const bool on = random.below(4) < share;
+        const std::uint64_t strength = random.below(7);
         if (none || !on || !settings_.faults) continue;
         // From an eighth to eight times the usual.
         const std::uint64_t rate = (std::uint64_t{usual.rates[index]} << strength) >> 3;
