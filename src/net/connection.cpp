@@ -50,38 +50,6 @@ const char* to_string(EndReason reason) noexcept {
     return "unknown";
 }
 
-// ---- Lease, ReadResult ----
-
-void Lease::reset() noexcept {
-    if (node_ == nullptr) return;
-    LeaseNode& node = *std::exchange(node_, nullptr);
-    node.connection->network->give_back(node);
-    length_ = 0;
-}
-
-std::size_t ReadResult::size() const noexcept {
-    std::size_t total = 0;
-    for (const LeaseNode* node = first_; node != nullptr; node = node->next) total += node->length;
-    return total;
-}
-
-Slice ReadResult::contiguous() noexcept {
-    if (first_ == nullptr) return {};
-    if (first_->next == nullptr) return {first_->data, first_->length};
-    LeaseNode* gathered = first_->connection->network->gather(first_, static_cast<std::uint32_t>(size()));
-    if (gathered == nullptr) return {};
-    first_ = gathered;
-    return {first_->data, first_->length};
-}
-
-Lease ReadResult::take() noexcept {
-    if (first_ == nullptr) return {};
-    LeaseNode* node = first_;
-    first_ = node->next;
-    node->next = nullptr;
-    return Lease{node};
-}
-
 // ---- waiting for bytes ----
 
 namespace detail {
@@ -314,6 +282,11 @@ ReadAwaiter read_connection(ConnectionState& state) {
         ReadAwaiter::misuse();
     check_thread(*state.network->reactor_, "Connection::read");
     return ReadAwaiter{&state};
+}
+
+ReadResult take_carried_of_connection(ConnectionState& state) {
+    check_thread(*state.network->reactor_, "Connection::take_carried");
+    return ReadResult{std::exchange(state.carry, nullptr)};
 }
 
 bool write_connection(ConnectionState& state, const std::byte* data, std::size_t size) {

@@ -147,6 +147,8 @@ ConnectionState* Network::take_state() noexcept {
     if (free_states_ == no_state) {
         const std::uint32_t count = state_count_;
         try {
+            states_.reserve(states_.size() + 1);
+            carriers_.push_back(0);
             states_.push_back(std::make_unique<ConnectionState[]>(states_per_chunk));
         } catch (const std::bad_alloc&) {
             return nullptr;

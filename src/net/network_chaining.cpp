@@ -359,7 +359,7 @@ LeaseNode* Network::trim_chain(WriteChain& chain, std::uint64_t bytes) noexcept 
 
 void Network::release_piece(LeaseNode& piece) noexcept {
     if (piece.owner != LeaseOwner::slab) {
-        give_back(piece);
+        detail::give_back_lease(piece);
         return;
     }
     if (piece.block != nullptr) give_back_slab(&slab_of(piece));

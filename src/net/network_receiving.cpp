@@ -13,7 +13,7 @@
 
 namespace ferrule::inline v0 {
 
-// The receiving side of a network's connections: bytes in, leases, the carry, starvation and caps (law 6).
+// The receiving side of a network's connections: bytes in, leases, starvation and caps (law 6).
 
 namespace {
 constexpr std::uint32_t nodes_per_chunk = 256;
@@ -42,6 +42,7 @@ inline LeaseNode* Network::ring_node(const BufferRing::Slice& slice) noexcept {
     if (node == nullptr) [[unlikely]]
         return nullptr;
     node->owner = LeaseOwner::ring;
+    node->carried = false;
     node->data = slice.data;
     node->length = node->charged = slice.length;
     node->buffer = slice.buffer;
@@ -81,15 +82,27 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
     --heap_leases_;
 }
 
-void Network::give_back(LeaseNode& node) noexcept {
+inline void Network::give_back_buffer(LeaseNode& node) noexcept {
     if (Host::current() != reactor_) [[unlikely]]
         assertion_failed(__FILE__, __LINE__, "a ReadResult or Lease ends on a thread that is not its reactor's");
     ConnectionState& state = *node.connection;
+    buffers_->give_back(node.buffer);
+    state.received_bytes -= node.charged;
+    --state.held;
+    if (buffer_nodes_ == nullptr) free_node(node);
+    if (state.stage == CloseStage::closed) [[unlikely]]
+        settle(state);
+}
+
+void Network::give_back(LeaseNode& node) noexcept {
     if (node.owner == LeaseOwner::ring) [[likely]] {
-        buffers_->give_back(node.buffer);
-    } else {
-        give_back_block(node);
+        give_back_buffer(node);
+        return;
     }
+    if (Host::current() != reactor_) [[unlikely]]
+        assertion_failed(__FILE__, __LINE__, "a ReadResult or Lease ends on a thread that is not its reactor's");
+    ConnectionState& state = *node.connection;
+    give_back_block(node);
     state.received_bytes -= node.charged;
     --state.held;
     free_node(node);
@@ -97,17 +110,35 @@ void Network::give_back(LeaseNode& node) noexcept {
         settle(state);
 }
 
+void detail::give_back_lease(LeaseNode& node) noexcept {
+    if (node.home == nullptr) [[likely]] {
+        node.connection->network->give_back(node);
+    } else {
+        node.home->give_back(node);
+    }
+}
+
 void ReadResult::reset() noexcept {
     LeaseNode* node = std::exchange(first_, nullptr);
     if (node == nullptr) return;
     if (partial_) [[unlikely]] {
         partial_ = false;
-        node->connection->network->carry(node, consumed_);
+        if (node->home == nullptr) {
+            node->connection->network->carry(node, consumed_);
+            return;
+        }
+        first_ = node;
+        remove_prefix(consumed_);
+        if (node = std::exchange(first_, nullptr); node != nullptr) node->home->carry(node);
         return;
     }
     while (node != nullptr) {
         LeaseNode* next = node->next;
-        node->connection->network->give_back(*node);
+        if (node->owner == LeaseOwner::ring) [[likely]] {
+            node->connection->network->give_back_buffer(*node);
+        } else {
+            detail::give_back_lease(*node);
+        }
         node = next;
     }
 }
@@ -129,56 +160,6 @@ void Network::drop_received(ConnectionState& state) noexcept {
     for (LeaseNode* node : lists) {
         while (node != nullptr) give_back(*std::exchange(node, node->next));
     }
-}
-
-LeaseNode* Network::gather(LeaseNode* first, std::uint32_t total) noexcept {
-    ConnectionState& state = *first->connection;
-    LeaseNode* into = first;
-    LeaseNode* from = first->next;
-    const bool fits =
-        first->owner == LeaseOwner::heap && total <= SlabPool::block_bytes(SlabPool::class_of(first->block_bytes)) -
-                                                         static_cast<std::uint64_t>(first->data - first->block);
-    if (!fits) {
-        into = heap_node(state, total);
-        if (into == nullptr) return nullptr;
-        into->carried = first->owner == LeaseOwner::heap && first->carried;
-        from = first;
-    }
-    while (from != nullptr) {
-        std::memcpy(into->data + into->length, from->data, from->length);
-        into->length += from->length;
-        give_back(*std::exchange(from, from->next));
-    }
-    into->next = nullptr;
-    return into;
-}
-
-void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
-    ConnectionState& state = *first->connection;
-    // The time of a message runs from its first bytes: what was carried before and grows is the same message still.
-    const bool begun = consumed == 0 && first->owner == LeaseOwner::heap && first->carried;
-    while (first != nullptr && consumed >= first->length) {
-        consumed -= first->length;
-        give_back(*std::exchange(first, first->next));
-    }
-    if (first == nullptr) return;
-    first->data += consumed;
-    first->length -= consumed;
-    if (!state.wants_input) {
-        while (first != nullptr) give_back(*std::exchange(first, first->next));
-        return;
-    }
-    if (!begun) state.message_since = ticks_now();
-    if (first->next != nullptr || first->owner == LeaseOwner::ring) {
-        // A slow peer must not hold the buffers that all connections share: what it left is copied out of them.
-        std::uint32_t total = 0;
-        for (const LeaseNode* node = first; node != nullptr; node = node->next) total += node->length;
-        if (LeaseNode* gathered = gather(first, total); gathered != nullptr) first = gathered;
-    }
-    first->carried = true;
-    LeaseNode** end = &state.carry;
-    while (*end != nullptr) end = &(*end)->next;
-    *end = first;
 }
 
 // ---- receives ----
@@ -433,6 +414,8 @@ void Network::wait_in_starved(ConnectionState& state) noexcept {
 }
 
 void Network::serve_starved() noexcept {
+    if (const std::uint32_t free = buffers_->count() - buffers_->held(); free < starved_.size())
+        reclaim_carried(static_cast<std::uint32_t>(starved_.size()) - free);
     std::uint32_t available = buffers_->count() - buffers_->held();
     std::size_t kept = 0;
     for (std::size_t index = 0; index < starved_.size(); ++index) {

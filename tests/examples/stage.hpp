@@ -5,10 +5,12 @@
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
 #include <ferrule/net/address.hpp>
+#include <ferrule/net/buffered_reader.hpp>
 #include <ferrule/net/connect.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/stream.hpp>
 #include <ferrule/reactor/deadline.hpp>
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
@@ -32,6 +34,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>

@@ -2,6 +2,7 @@
 
 #include "support/client_socket.hpp"
 #include "support/network_engine.hpp"
+#include "support/reactor_shapes.hpp"
 
 #include <gtest/gtest.h>
 
@@ -15,72 +16,27 @@ namespace {
 
 using ferrule::Connection;
 using ferrule::EndReason;
-using ferrule::Lease;
 using ferrule::Task;
+using ferrule_test::all_shapes;
 using ferrule_test::ClientSocket;
 using ferrule_test::echo;
 using ferrule_test::Engine;
 using ferrule_test::EngineOptions;
 using ferrule_test::in_parallel;
+using ferrule_test::name_of_shape;
+using ferrule_test::options_for;
 using ferrule_test::pattern;
+using ferrule_test::Shape;
 using ferrule_test::Signal;
 
-/// The shapes of a reactor that all echo cases run on.
-enum class Shape { usual, small_rings, one_buffer, incremental };
-
-std::string name_of(const testing::TestParamInfo<Shape>& info) {
-    switch (info.param) {
-        case Shape::usual:
-            return "Usual";
-        case Shape::small_rings:
-            return "SmallRings";
-        case Shape::one_buffer:
-            return "OneBuffer";
-        case Shape::incremental:
-            return "Incremental";
-    }
-    return {};
-}
-
-EngineOptions options_for(Shape shape, unsigned reactors = 1) {
-    EngineOptions options;
-    options.reactors = reactors;
-    switch (shape) {
-        case Shape::usual:
-            break;
-        case Shape::small_rings:
-            options.reactor.submission_entries = 4;
-            options.reactor.completion_entries = 8;
-            break;
-        case Shape::one_buffer:
-            options.network.receive_buffer_count = 1;
-            break;
-        case Shape::incremental:
-            options.network.incremental_buffers = true;
-            options.network.receive_buffer_count = 64;
-            options.network.receive_buffer_size = 16384;
-            break;
-    }
-    return options;
-}
-
 /// The cases E1 to E7 of the raw interface; on incremental buffers they are I1 to I4, I7 and I8.
-class ConnectionEcho : public testing::TestWithParam<Shape> {
-protected:
-    /// Starts it, or says why not.
-    bool usable(Engine& engine) { return GetParam() != Shape::incremental || engine.network().buffers().incremental(); }
-};
+class ConnectionEcho : public testing::TestWithParam<Shape> {};
 
-#define SKIP_UNLESS_USABLE(engine) \
-    if (!usable(engine)) GTEST_SKIP() << "the kernel has no incremental buffers (6.12)"
-
-INSTANTIATE_TEST_SUITE_P(Shapes, ConnectionEcho,
-                         testing::Values(Shape::usual, Shape::small_rings, Shape::one_buffer, Shape::incremental),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(Shapes, ConnectionEcho, testing::ValuesIn(all_shapes), name_of_shape);
 
 TEST_P(ConnectionEcho, E1_I1_one_message_comes_back) {
     Engine engine{echo, options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     ClientSocket client = engine.connect();
     client.send("Hello, Ferrule!");
     EXPECT_EQ(client.receive(15), "Hello, Ferrule!");
@@ -88,7 +44,7 @@ TEST_P(ConnectionEcho, E1_I1_one_message_comes_back) {
 
 TEST_P(ConnectionEcho, E2_I2_ten_messages_on_one_connection) {
     Engine engine{echo, options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     ClientSocket client = engine.connect();
     for (unsigned number = 0; number < 10; ++number) {
         const std::string message = "message " + std::to_string(number) + " of ten";
@@ -99,7 +55,7 @@ TEST_P(ConnectionEcho, E2_I2_ten_messages_on_one_connection) {
 
 TEST_P(ConnectionEcho, E3_I3_ten_connections_on_two_reactors_each_get_their_own) {
     Engine engine{echo, options_for(GetParam(), 2)};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     in_parallel(10, [&](unsigned number) {
         ClientSocket client = engine.connect();
         const std::string message = "connection " + std::to_string(number);
@@ -129,7 +85,7 @@ Task<> hello(Connection connection) {
 
 TEST_P(ConnectionEcho, E4_http_requests_on_one_connection_are_answered) {
     Engine engine{hello, options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     ClientSocket client = engine.connect();
     for (unsigned number = 0; number < 3; ++number) {
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -141,7 +97,7 @@ TEST_P(ConnectionEcho, E4_http_requests_on_one_connection_are_answered) {
 
 TEST_P(ConnectionEcho, E5_I4_random_bytes_come_back_intact) {
     Engine engine{echo, options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     for (const std::size_t size : {std::size_t{4096}, std::size_t{65536}, std::size_t{1} << 20}) {
         ClientSocket client = engine.connect();
         const std::string message = pattern(size);
@@ -170,7 +126,7 @@ TEST_P(ConnectionEcho, E6_I7_a_client_that_closes_ends_the_next_read) {
     Signal ended;
     Engine engine{[&](Connection connection) { return read_to_end(std::move(connection), &messages, &reason, &ended); },
                   options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     ClientSocket client = engine.connect();
     client.send("hello");
     engine.eventually("hello", [&] { return messages.size() == 1; });
@@ -182,7 +138,7 @@ TEST_P(ConnectionEcho, E6_I7_a_client_that_closes_ends_the_next_read) {
 
 TEST_P(ConnectionEcho, E7_I8_twenty_clients_on_four_reactors_five_times_each) {
     Engine engine{echo, options_for(GetParam(), 4)};
-    SKIP_UNLESS_USABLE(engine);
+    FERRULE_SKIP_UNLESS_USABLE(engine);
     in_parallel(20, [&](unsigned number) {
         ClientSocket client = engine.connect();
         for (unsigned turn = 0; turn < 5; ++turn) {
@@ -191,55 +147,6 @@ TEST_P(ConnectionEcho, E7_I8_twenty_clients_on_four_reactors_five_times_each) {
             EXPECT_TRUE(client.receive(message.size()) == message) << number << ", " << turn;
         }
     });
-}
-
-/// Takes the slices one by one and copies each through a small block, as a stream does.
-Task<> echo_as_stream(Connection connection) {
-    while (auto received = co_await connection.read()) {
-        while (Lease lease = received.take()) {
-            while (lease.size() != 0) {
-                const auto piece = lease.slice().first(std::min<std::size_t>(lease.size(), 1000));
-                const auto into = connection.span(piece.size());
-                std::copy(piece.begin(), piece.end(), into.begin());
-                connection.advance(piece.size());
-                lease.remove_prefix(piece.size());
-            }
-        }
-        co_await connection.flush();
-    }
-}
-
-TEST_P(ConnectionEcho, I5_item_by_item_as_a_stream) {
-    Engine engine{echo_as_stream, options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
-    ClientSocket client = engine.connect();
-    for (const std::size_t size : {1u, 999u, 4096u, 40000u}) {
-        const std::string message = pattern(size);
-        client.send(message);
-        EXPECT_TRUE(client.receive(size) == message) << size;
-    }
-}
-
-/// Echoes whole blocks of seven bytes and carries the rest, as a reader of a pipe does.
-Task<> echo_blocks(Connection connection) {
-    while (auto received = co_await connection.read()) {
-        const auto bytes = received.contiguous();
-        const std::size_t whole = bytes.size() / 7 * 7;
-        connection.write(bytes.first(whole));
-        received.consume(whole);
-        co_await connection.flush();
-    }
-}
-
-TEST_P(ConnectionEcho, I6_consumed_blocks_as_a_pipe_reader) {
-    Engine engine{echo_blocks, options_for(GetParam())};
-    SKIP_UNLESS_USABLE(engine);
-    ClientSocket client = engine.connect();
-    const std::string message = pattern(7 * 900);
-    for (std::size_t sent = 0; sent < message.size(); sent += 100) {
-        client.send(std::string_view{message}.substr(sent, 100));
-    }
-    EXPECT_TRUE(client.receive(message.size()) == message);
 }
 
 /// Echoes, and counts slices that come from the same buffer as the one before.

@@ -103,8 +103,8 @@ TEST(ConnectionCarry, a_message_of_many_small_pieces_grows_in_front_of_each_read
         if (number % 50 == 0) {
             engine.eventually("what was sent",
                               [&] { return !notes.lines.empty() && notes.lines.back().size() == message.size(); });
-            // A slow message does not keep the buffers that all share.
-            EXPECT_EQ(engine.on_reactor([&] { return engine.network().buffers().held(); }), 0u);
+            // A slow message does not keep the buffers that all share, but for the last piece.
+            EXPECT_LE(engine.on_reactor([&] { return engine.network().buffers().held(); }), 1u);
         }
     }
     client.send("\n");

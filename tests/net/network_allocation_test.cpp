@@ -1,3 +1,4 @@
+#include <ferrule/net/buffered_reader.hpp>
 #include <ferrule/net/network.hpp>
 
 #include "support/client_socket.hpp"
@@ -99,6 +100,17 @@ Task<> echo_messages(Connection connection) {
     }
 }
 
+/// The same, by a buffered reader: in one piece what straddles, one message after the other.
+Task<> echo_buffered_messages(Connection connection) {
+    ferrule::BufferedReader reader{connection};
+    while (auto received = co_await reader.read()) {
+        if (received.size() < 10) continue;
+        connection.write(received.contiguous(10));
+        reader.advance(10);
+        co_await connection.flush();
+    }
+}
+
 void exchange(Engine& engine, ClientSocket& client, unsigned requests) {
     for (unsigned number = 0; number < requests; ++number) {
         client.send("0123456");
@@ -147,6 +159,13 @@ TEST(NetworkAllocation, a_request_in_steady_state_allocates_nothing) {
 
 TEST(NetworkAllocation, neither_does_one_with_a_carry_and_a_deadline) {
     expect_no_allocation(echo_messages, {});
+}
+
+TEST(NetworkAllocation, neither_does_one_of_a_buffered_reader) {
+    expect_no_allocation(echo_buffered_messages, {});
+    EngineOptions starved;
+    starved.network.receive_buffer_count = 1;
+    expect_no_allocation(echo_buffered_messages, starved);
 }
 
 TEST(NetworkAllocation, neither_does_one_on_small_queues_or_without_buffers) {

@@ -168,6 +168,7 @@ protected:
 
 /// The reading members.
 FERRULE_EXPORT ReadAwaiter read_connection(ConnectionState& state);
+FERRULE_EXPORT ReadResult take_carried_of_connection(ConnectionState& state);
 /// The writing members.
 FERRULE_EXPORT bool write_connection(ConnectionState& state, const std::byte* data, std::size_t size);
 FERRULE_EXPORT std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum);
@@ -191,6 +192,8 @@ public:
     }
     /// As Connection::read.
     [[nodiscard]] detail::ReadAwaiter read() { return detail::read_connection(state()); }
+    /// As Connection::take_carried.
+    [[nodiscard]] ReadResult take_carried() { return detail::take_carried_of_connection(state()); }
 
 private:
     friend class Connection;
@@ -256,6 +259,10 @@ public:
     /// One reader at a time; a second throws std::logic_error. Cancellation removes the waiter only: the receive stays
     /// armed, and the bytes wait for the next read. Unread bytes are bounded: see NetworkOptions::receive_lease_limit.
     [[nodiscard]] detail::ReadAwaiter read() { return detail::read_connection(state()); }
+
+    /// What reads have left behind, without waiting for more: the beginning of a message whose rest will not come, when
+    /// a read has ended without bytes. False when nothing was carried.
+    [[nodiscard]] ReadResult take_carried() { return detail::take_carried_of_connection(state()); }
 
     /// Copies bytes behind what was written before; they leave with the next flush, or when the connection is closed.
     /// False, and nothing is kept, when writing has failed before, was shut down, or NetworkOptions::write_limit or

@@ -10,15 +10,17 @@
 
 namespace ferrule::inline v0 {
 
+class ByteSequence;
+class LeaseHome;
 class Network;
 struct ConnectionState;
 
 /// Whose memory a lease is on.
 enum class LeaseOwner : std::uint8_t {
     ring,    ///< a buffer that the kernel fills; it goes back to the ring
-    heap,    ///< a block of the reactor's slab pool: carried bytes, and what a starved reader received
-    shared,  ///< somebody else's, counted there
-    tls,     ///< decrypted bytes of a TLS session
+    heap,    ///< a block of the reactor's slab pool: gathered bytes, and what a starved reader received
+    shared,  ///< somebody else's: of a LeaseHome
+    tls,     ///< decrypted bytes of a TLS session: of a LeaseHome
     slab,    ///< not received at all: a block of written bytes among the pieces of a chain
 };
 
@@ -36,13 +38,39 @@ struct LeaseNode {
     std::byte* data = nullptr;
     std::uint32_t length = 0;
     std::uint32_t charged = 0;      ///< bytes that count in the connection's account
-    std::uint32_t block_bytes = 0;  ///< what a heap block was taken for
-    std::byte* block = nullptr;     ///< a heap block's beginning
-    ConnectionState* connection = nullptr;
+    std::uint32_t block_bytes = 0;  ///< what a block was taken for
+    std::byte* block = nullptr;     ///< the beginning of a block that has room behind its bytes; null: there is none
+    ConnectionState* connection = nullptr;  ///< null: `home` hands it out
+    LeaseHome* home = nullptr;
     std::uint16_t buffer = 0;  ///< a ring buffer's number
     LeaseOwner owner = LeaseOwner::ring;
-    bool carried = false;  ///< of a heap block: begins with what an earlier read left behind
+    bool carried = false;  ///< begins with what an earlier read left behind
 };
+static_assert(sizeof(LeaseNode) == 64);
+
+/// Hands out received bytes in memory of its own, as a TLS session does with what it has decrypted: its nodes have it
+/// as their `home`, no connection, and an owner that is not ring or heap. Whoever reads them (ReadResult,
+/// BufferedReader, ByteStream) does not see a difference. The thread of whoever holds the leases.
+class FERRULE_EXPORT LeaseHome {
+public:
+    /// The bytes of the node are no longer used, and neither is the node.
+    virtual void give_back(LeaseNode& node) noexcept = 0;
+    /// The nodes from `first` on are what a read has left behind: they come again in front of the next one.
+    virtual void carry(LeaseNode* first) noexcept = 0;
+    /// A node of its own without bytes, in whose block so many fit: what straddles nodes is gathered in it. Null when
+    /// there is no room.
+    virtual LeaseNode* take_block(std::uint32_t bytes) noexcept = 0;
+
+protected:
+    ~LeaseHome() = default;
+};
+
+namespace detail {
+
+/// Gives the node back to whom it belongs.
+FERRULE_EXPORT void give_back_lease(LeaseNode& node) noexcept;
+
+}  // namespace detail
 
 /// One piece of received bytes that its holder keeps beyond the read that brought it. 16 bytes, move-only. Its end
 /// gives the memory back; on the reactor's own thread only. A connection that holds too many is not read from
@@ -95,7 +123,9 @@ static_assert(sizeof(Lease) == 16);
 /// was not taken or carried. Move-only, 16 bytes; reactor's own thread.
 ///
 /// What a message leaves behind is carried: `consume(n)` says that the first n bytes are done with, and the rest comes
-/// again in front of the next read, which waits for new bytes. Without a consume, all are done with.
+/// again in front of the next read, which waits for new bytes. Without a consume, all are done with. What is carried
+/// stays where the kernel has put it while the buffers suffice, and is copied to the connection's own memory when they
+/// run short. BufferedReader does more of this.
 class [[nodiscard]] FERRULE_EXPORT ReadResult {
 public:
     ReadResult() noexcept = default;
@@ -152,7 +182,15 @@ public:
     /// All bytes in one piece: in place when there is one slice, gathered otherwise. Empty when there are none, and
     /// when the account of the connection or of the reactor has no room for the gathering: the slices are untouched
     /// then.
-    [[nodiscard]] Slice contiguous() noexcept;
+    [[nodiscard]] Slice contiguous() noexcept {
+        if (first_ != nullptr && first_->next == nullptr) [[likely]]
+            return {first_->data, first_->length};
+        return contiguous(0, size());
+    }
+
+    /// As above, the `bytes` bytes from the offset `from` on: only what straddles slices is copied, and nothing else
+    /// changes its place. Empty, too, when there are not so many.
+    [[nodiscard]] Slice contiguous(std::size_t from, std::size_t bytes) noexcept;
 
     /// Says that the first `bytes` bytes, counted from the beginning of this result, are done with; the rest is carried
     /// to the next read.
@@ -171,6 +209,10 @@ public:
         partial_ = true;
     }
 
+    /// Gives the first `bytes` bytes back now, all when there are fewer; what `consume` and offsets count begins behind
+    /// them.
+    void remove_prefix(std::size_t bytes) noexcept;
+
     /// Takes the first slice out, item by item, until the result is false. What is taken is the caller's to give back.
     [[nodiscard]] Lease take() noexcept;
 
@@ -178,6 +220,7 @@ public:
     void reset() noexcept;
 
 private:
+    friend class ByteSequence;
     LeaseNode* first_ = nullptr;
     std::uint32_t consumed_ = 0;
     bool partial_ = false;

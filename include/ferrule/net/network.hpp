@@ -194,6 +194,8 @@ private:
     friend struct FlushWait;
     friend struct ReadWait;
     friend detail::ReadAwaiter detail::read_connection(ConnectionState&);
+    friend ReadResult detail::take_carried_of_connection(ConnectionState&);
+    friend void detail::give_back_lease(LeaseNode&) noexcept;
 
     FlushWait& take_flush_wait();
     void give_back_flush_wait(FlushWait& wait) noexcept;
@@ -203,7 +205,7 @@ private:
     [[nodiscard]] bool only_root_cancels(const Environment* environment) const noexcept {
         return environment == &reactor_->root_environment && !shutting_down_;
     }
-    static constexpr std::uint32_t states_per_chunk = 64;
+    static constexpr std::uint32_t states_per_chunk = 64;  // the bits of a word
     static constexpr std::uint32_t no_state = 0xffff'ffff;
 
     // Slots.
@@ -256,12 +258,24 @@ private:
         free_nodes_ = &node;
     }
     void give_back(LeaseNode& node) noexcept;
+    void give_back_buffer(LeaseNode& node) noexcept;
     void append(ConnectionState& state, LeaseNode& node) noexcept;
     void drop_received(ConnectionState& state) noexcept;
-    void carry(LeaseNode* first, std::uint32_t consumed) noexcept;
-    LeaseNode* gather(LeaseNode* first, std::uint32_t total) noexcept;
     LeaseNode* heap_node(ConnectionState& state, std::uint32_t bytes) noexcept;
     void serve_starved() noexcept;
+
+    // Carrying.
+    void carry(LeaseNode* first, std::uint32_t consumed) noexcept;
+    static bool gather(LeaseNode*& link, std::uint32_t from, std::uint32_t bytes) noexcept;
+    static bool gather_into_block(LeaseNode*& link, std::uint32_t from, std::uint32_t bytes) noexcept;
+    static void join_adjoining(LeaseNode& node) noexcept;
+    static bool copy_out(LeaseNode*& first) noexcept;
+    void note_carrier(const ConnectionState& state) noexcept;
+    void reclaim_carried(std::uint32_t wanted) noexcept;
+    [[nodiscard]] bool buffers_run_short() const noexcept {
+        return buffers_->held() > buffers_->count() - buffers_->count() / buffers_left_free;
+    }
+    static constexpr std::uint32_t buffers_left_free = 4;  // the part of the buffers that carried bytes leave free
 
     // Sending.
     static void on_send(void* owner, const abi::Completion& completion) noexcept;
@@ -362,6 +376,9 @@ private:
     SlabPool slabs_;
     std::uint8_t first_slab_class_;
     std::uint32_t pause_considered_from_;  // slices that a connection holds
+    bool any_carrier_ = false;
+    // A bit for each slot, whose carried bytes may be in shared buffers.
+    std::vector<std::uint64_t> carriers_;
     std::vector<ConnectionState*> send_list_;
     std::vector<ConnectionState*> building_;
     std::vector<ConnectionState*> unconfirmed_;

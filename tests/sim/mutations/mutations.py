@@ -39,6 +39,7 @@ RECEIVING = "src/net/network_receiving.cpp"
 SENDING = "src/net/network_sending.cpp"
 CLOSING = "src/net/network_closing.cpp"
 NETWORK = "src/net/network.cpp"
+CARRYING = "src/net/network_carrying.cpp"
 CONNECTION = "src/net/connection.cpp"
 LISTENER = "src/net/listener.cpp"
 REACTOR = "src/reactor/reactor.cpp"
@@ -49,8 +50,8 @@ MUTATIONS = [
         "forgotten-buffer-return",
         "a lease that ends does not give its buffer back",
         RECEIVING,
-        "        buffers_->give_back(node.buffer);\n    } else {\n        give_back_block",
-        "        if (!MUTATED) buffers_->give_back(node.buffer);\n    } else {\n        give_back_block",
+        "    buffers_->give_back(node.buffer);\n    state.received_bytes",
+        "    if (!MUTATED) buffers_->give_back(node.buffer);\n    state.received_bytes",
     ),
     Mutation(
         "closed-before-receive-ended",
@@ -167,7 +168,7 @@ MUTATIONS = [
     Mutation(
         "carry-forgets-what-was-consumed",
         "bytes that were consumed come again",
-        RECEIVING,
+        CARRYING,
         "    first->data += consumed;\n    first->length -= consumed;",
         "    if (!MUTATED) {\n        first->data += consumed;\n        first->length -= consumed;\n    }",
     ),

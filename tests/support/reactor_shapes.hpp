@@ -1,0 +1,61 @@
+#pragma once
+
+#include "support/network_engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace ferrule_test {
+
+/// The shapes of a reactor that all cases of reading run on.
+enum class Shape { usual, small_rings, one_buffer, incremental };
+
+inline constexpr Shape all_shapes[] = {Shape::usual, Shape::small_rings, Shape::one_buffer, Shape::incremental};
+
+inline std::string name_of_shape(const testing::TestParamInfo<Shape>& info) {
+    switch (info.param) {
+        case Shape::usual:
+            return "Usual";
+        case Shape::small_rings:
+            return "SmallRings";
+        case Shape::one_buffer:
+            return "OneBuffer";
+        case Shape::incremental:
+            return "Incremental";
+    }
+    return {};
+}
+
+inline EngineOptions options_for(Shape shape, unsigned reactors = 1) {
+    EngineOptions options;
+    options.reactors = reactors;
+    switch (shape) {
+        case Shape::usual:
+            break;
+        case Shape::small_rings:
+            options.reactor.submission_entries = 4;
+            options.reactor.completion_entries = 8;
+            break;
+        case Shape::one_buffer:
+            options.network.receive_buffer_count = 1;
+            break;
+        case Shape::incremental:
+            options.network.incremental_buffers = true;
+            options.network.receive_buffer_count = 64;
+            options.network.receive_buffer_size = 16384;
+            break;
+    }
+    return options;
+}
+
+/// Whether the kernel has what the shape is about.
+inline bool usable(Shape shape, Engine& engine) {
+    return shape != Shape::incremental || engine.network().buffers().incremental();
+}
+
+}  // namespace ferrule_test
+
+/// In a test of a Shape, skips when the kernel has not what it is about.
+#define FERRULE_SKIP_UNLESS_USABLE(engine) \
+    if (!ferrule_test::usable(GetParam(), (engine))) GTEST_SKIP() << "the kernel has no incremental buffers (6.12)"
