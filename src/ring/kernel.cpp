@@ -65,6 +65,30 @@ struct CachedPages {
     std::uint64_t recently_evicted;
 };
 
+/// Keeps SIGPIPE, which sendfile(2) cannot be told not to raise, from this thread.
+class PipeSignalHeld {
+public:
+    PipeSignalHeld() noexcept {
+        sigemptyset(&pipe_);
+        sigaddset(&pipe_, SIGPIPE);
+        ::pthread_sigmask(SIG_BLOCK, &pipe_, &former_);
+    }
+    PipeSignalHeld(const PipeSignalHeld&) = delete;
+    PipeSignalHeld& operator=(const PipeSignalHeld&) = delete;
+    ~PipeSignalHeld() {
+        // One that waits here came meanwhile; where it was blocked before, it may wait on as another would.
+        if (sigismember(&former_, SIGPIPE) != 0) return;
+        const timespec now{};
+        while (::sigtimedwait(&pipe_, nullptr, &now) < 0 && errno == EINTR) {
+        }
+        ::pthread_sigmask(SIG_SETMASK, &former_, nullptr);
+    }
+
+private:
+    sigset_t pipe_;
+    sigset_t former_;
+};
+
 class LinuxThread final : public ThreadHandle {
 public:
     LinuxThread(const char* name, std::function<void()> body)
@@ -202,20 +226,23 @@ public:
     ssize_t read_directory(int fd, void* entries, std::size_t length) noexcept override {
         return or_errno(static_cast<ssize_t>(::syscall(SYS_getdents64, fd, entries, length)));
     }
-    ssize_t read_cached(int fd, void* data, std::size_t length, std::uint64_t offset) noexcept override {
-        const iovec piece{data, length};
-        return or_errno(::preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
+    ssize_t read_cached(int fd, const iovec* pieces, int count, std::uint64_t offset) noexcept override {
+        return or_errno(::preadv2(fd, pieces, count, static_cast<off_t>(offset), RWF_NOWAIT));
     }
-    ssize_t cached_pages(int fd, std::uint64_t offset, std::uint64_t length) noexcept override {
+    ssize_t cached_bytes(int fd, std::uint64_t offset, std::size_t length) noexcept override {
         CachedRange range{offset, length};
         CachedPages pages{};
-        const long result = ::syscall(cachestat_number, fd, &range, &pages, 0);
-        return result < 0 ? -errno : static_cast<ssize_t>(pages.cached);
+        if (::syscall(cachestat_number, fd, &range, &pages, 0) < 0) return -errno;
+        const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+        const std::uint64_t touched = (offset + length + page - 1) / page - offset / page;
+        if (pages.cached >= touched) return static_cast<ssize_t>(length);
+        return static_cast<ssize_t>(std::min<std::uint64_t>(pages.cached * page, length - 1));
     }
     ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept override {
         // A flag of the descriptor decides whether it waits, and no argument does. Nothing else of this thread's ring
         // runs meanwhile, so nobody sees the flag.
         if (const int result = set_nonblocking(socket, true); result < 0) return result;
+        const PipeSignalHeld held;
         auto from = static_cast<off_t>(offset);
         const ssize_t sent = or_errno(::sendfile(socket, file, &from, length));
         set_nonblocking(socket, false);

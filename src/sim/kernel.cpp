@@ -345,11 +345,11 @@ ssize_t MachineKernel::read_directory(int, void*, std::size_t) noexcept {
     return -ENOSYS;
 }
 
-ssize_t MachineKernel::read_cached(int, void*, std::size_t, std::uint64_t) noexcept {
+ssize_t MachineKernel::read_cached(int, const iovec*, int, std::uint64_t) noexcept {
     return -ENOSYS;
 }
 
-ssize_t MachineKernel::cached_pages(int, std::uint64_t, std::uint64_t) noexcept {
+ssize_t MachineKernel::cached_bytes(int, std::uint64_t, std::size_t) noexcept {
     return -ENOSYS;
 }
 

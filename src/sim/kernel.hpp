@@ -46,8 +46,8 @@ public:
 
     int set_nonblocking(int fd, bool on) noexcept override;
     ssize_t read_directory(int fd, void* entries, std::size_t length) noexcept override;
-    ssize_t read_cached(int fd, void* data, std::size_t length, std::uint64_t offset) noexcept override;
-    ssize_t cached_pages(int fd, std::uint64_t offset, std::uint64_t length) noexcept override;
+    ssize_t read_cached(int fd, const iovec* pieces, int count, std::uint64_t offset) noexcept override;
+    ssize_t cached_bytes(int fd, std::uint64_t offset, std::size_t length) noexcept override;
     ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept override;
 
     int signal_descriptor(const sigset_t* signals) noexcept override;

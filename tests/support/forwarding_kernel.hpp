@@ -43,7 +43,7 @@ enum class Call : std::size_t {
     set_nonblocking,
     read_directory,
     read_cached,
-    cached_pages,
+    cached_bytes,
     send_file,
     resolve_name,
     signal_descriptor,
@@ -206,13 +206,13 @@ public:
         const int error = failure(Call::read_directory);
         return error != 0 ? -error : below_.read_directory(fd, entries, length);
     }
-    ssize_t read_cached(int fd, void* data, std::size_t length, std::uint64_t offset) noexcept override {
+    ssize_t read_cached(int fd, const iovec* pieces, int count, std::uint64_t offset) noexcept override {
         const int error = failure(Call::read_cached);
-        return error != 0 ? -error : below_.read_cached(fd, data, length, offset);
+        return error != 0 ? -error : below_.read_cached(fd, pieces, count, offset);
     }
-    ssize_t cached_pages(int fd, std::uint64_t offset, std::uint64_t length) noexcept override {
-        const int error = failure(Call::cached_pages);
-        return error != 0 ? -error : below_.cached_pages(fd, offset, length);
+    ssize_t cached_bytes(int fd, std::uint64_t offset, std::size_t length) noexcept override {
+        const int error = failure(Call::cached_bytes);
+        return error != 0 ? -error : below_.cached_bytes(fd, offset, length);
     }
     ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept override {
         const int error = failure(Call::send_file);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <atomic>
 #include <cstddef>
@@ -85,13 +86,14 @@ public:
     virtual int set_nonblocking(int fd, bool on) noexcept = 0;
     /// getdents64(2): bytes of entries, 0 at the end of the directory. May wait for the disk.
     virtual ssize_t read_directory(int fd, void* entries, std::size_t length) noexcept = 0;
-    /// preadv2(2) with RWF_NOWAIT: -EAGAIN where it would wait for the disk.
-    virtual ssize_t read_cached(int fd, void* data, std::size_t length, std::uint64_t offset) noexcept = 0;
-    /// cachestat(2): how many pages of the range are in the page cache. -ENOSYS before 6.5; -EPERM, on newer kernels,
-    /// for a file that the process neither owns nor may write.
-    virtual ssize_t cached_pages(int fd, std::uint64_t offset, std::uint64_t length) noexcept = 0;
-    /// sendfile(2), but it never waits for room in the socket: -EAGAIN when there is none. For pages that are not
-    /// cached it waits for the disk. 0 at the end of the file.
+    /// preadv2(2) with RWF_NOWAIT: bytes up to where it would wait for the disk; -EAGAIN when that is at once.
+    virtual ssize_t read_cached(int fd, const iovec* pieces, int count, std::uint64_t offset) noexcept = 0;
+    /// cachestat(2): `length` when every page of the range is in the page cache, and otherwise less: the bytes of those
+    /// that are. What is behind the end of the file is not. -ENOSYS before 6.5; -EPERM, on newer kernels, for a file
+    /// that the process neither owns nor may write.
+    virtual ssize_t cached_bytes(int fd, std::uint64_t offset, std::size_t length) noexcept = 0;
+    /// sendfile(2), but it never waits for room in the socket (-EAGAIN when there is none), and raises no signal when
+    /// the peer is gone (-EPIPE). For pages that are not cached it waits for the disk. 0 at the end of the file.
     virtual ssize_t send_file(int socket, int file, std::uint64_t offset, std::size_t length) noexcept = 0;
 
     /// signalfd(2), close-on-exec and non-blocking.
