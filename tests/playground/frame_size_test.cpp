@@ -6,6 +6,9 @@
 #define echo echo_handler
 #include "../../playground/echo.cpp"
 #undef main
+#define main proxy_tcp_main
+#include "../../playground/proxy-tcp.cpp"
+#undef main
 
 #include <gtest/gtest.h>
 
@@ -49,6 +52,20 @@ TEST(FrameSize, OfEcho) {
     GTEST_SKIP() << "the list of live tasks makes frames larger";
 #endif
     EXPECT_LE(frame_bytes(echo_handler), 176u);
+}
+
+// One for each direction.
+ferrule::Task<> forward_nowhere(ferrule::Connection connection) {
+    auto [reads, writes] = std::move(connection).split();
+    return forward(std::move(reads), std::move(writes), nullptr, "", "");
+}
+
+TEST(FrameSize, OfProxyTcp) {
+#if defined(FERRULE_LIVE_TASKS)
+    GTEST_SKIP() << "the list of live tasks makes frames larger";
+#endif
+    EXPECT_LE(frame_bytes(forward_nowhere), 320u);
+    EXPECT_LE(frame_bytes([](ferrule::Connection connection) { return relay(std::move(connection), nullptr); }), 640u);
 }
 
 }  // namespace

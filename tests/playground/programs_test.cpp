@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdint>
@@ -108,6 +109,8 @@ public:
         ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &no_delay, sizeof no_delay);
         EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     }
+    // What a listener has accepted.
+    static Client of(int fd) { return Client{Accepted{fd}}; }
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
     ~Client() { ::close(fd_); }
@@ -120,6 +123,11 @@ public:
         }
     }
     void end() { ::shutdown(fd_, SHUT_WR); }
+    void reset() {
+        const linger now{.l_onoff = 1, .l_linger = 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        ::close(std::exchange(fd_, -1));
+    }
     std::string receive(std::size_t bytes) {
         std::string text(bytes, '\0');
         const ssize_t received = ::recv(fd_, text.data(), bytes, MSG_WAITALL);
@@ -139,7 +147,40 @@ public:
     }
 
 private:
+    struct Accepted {
+        int fd;
+    };
+    explicit Client(Accepted accepted) : fd_(accepted.fd) {
+        const timeval limit{patience_s, 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    }
+
     int fd_;
+};
+
+// A service of the test's own.
+class Listener {
+public:
+    Listener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        EXPECT_EQ(::bind(fd_, reinterpret_cast<const sockaddr*>(&address), size), 0);
+        EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+        address_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    }
+    Listener(const Listener&) = delete;
+    Listener& operator=(const Listener&) = delete;
+    ~Listener() { ::close(fd_); }
+
+    void listen() { EXPECT_EQ(::listen(fd_, 16), 0); }
+    Client accept() { return Client::of(::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC)); }
+    const std::string& address() const { return address_; }
+
+private:
+    int fd_;
+    std::string address_;
 };
 
 std::string repeated(std::string_view text, std::size_t times) {
@@ -217,8 +258,12 @@ TEST_P(Programs, SaysWhatToTypeAndEndsWithZeroOnASignal) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Programs, testing::Values("plaintext", "echo", "raw", "hop", "multiport"),
-                         [](const auto& each) { return each.param; });
+INSTANTIATE_TEST_SUITE_P(All, Programs, testing::Values("plaintext", "echo", "raw", "hop", "multiport", "proxy-tcp"),
+                         [](const auto& each) {
+                             std::string name = each.param;
+                             std::replace(name.begin(), name.end(), '-', '_');
+                             return name;
+                         });
 
 TEST_F(Playground, PlaintextAnswersEachRequestWithExactlyTheseBytes) {
     Program program("plaintext", somewhere);
@@ -309,6 +354,73 @@ TEST_F(Playground, MultiportGreetsOnOnePortAndEchoesOnTheOther) {
     Client echoed(ports[1]);
     echoed.send("hello");
     EXPECT_EQ(echoed.receive(5), "hello");
+}
+
+TEST_F(Playground, ProxyTcpPassesBytesAndEndsBothWays) {
+    Listener listener;
+    listener.listen();
+    Program program("proxy-tcp", somewhere_and({"--to", listener.address()}));
+    const auto port = program.ports().at(0);
+    program.line();
+    Client client(port);
+    Client service = listener.accept();
+    const std::string message = repeated("a message that is not short; ", 10'000);
+    // The client's end is passed on, and the answer still comes back.
+    client.send(message);
+    client.end();
+    EXPECT_EQ(service.receive_all(), message);
+    service.send(message);
+    service.end();
+    EXPECT_EQ(client.receive_all(), message);
+    // The service may end first, too.
+    Client second(port);
+    Client again = listener.accept();
+    again.send("welcome");
+    again.end();
+    EXPECT_EQ(second.receive_all(), "welcome");
+    second.send(message);
+    second.end();
+    EXPECT_EQ(again.receive_all(), message);
+    program.signal(SIGTERM);
+    EXPECT_EQ(program.rest(), "");
+}
+
+TEST_F(Playground, ProxyTcpSaysWhichSideHasFailedAndLetsTheOtherKnow) {
+    Listener listener;
+    Program program("proxy-tcp", somewhere_and({"--to", listener.address()}));
+    const auto port = program.ports().at(0);
+    program.line();
+    // Bound, and nobody listens.
+    Client refused(port);
+    EXPECT_EQ(refused.receive_all(), "ended by Connection reset by peer");
+    std::string said = program.line();
+    EXPECT_TRUE(said.starts_with("proxy-tcp: client 127.0.0.1:")) << said;
+    EXPECT_TRUE(said.ends_with(": connect to " + listener.address() + ": Connection refused")) << said;
+
+    listener.listen();
+    Client client(port);
+    Client service = listener.accept();
+    client.reset();
+    EXPECT_EQ(service.receive_all(), "ended by Connection reset by peer");
+    said = program.line();
+    EXPECT_TRUE(said.ends_with(": client: Connection reset by peer")) << said;
+
+    Client second(port);
+    Client again = listener.accept();
+    again.reset();
+    EXPECT_EQ(second.receive_all(), "ended by Connection reset by peer");
+    said = program.line();
+    EXPECT_TRUE(said.ends_with(": service: Connection reset by peer")) << said;
+}
+
+TEST_F(Playground, ProxyTcpRefusesWhereItCannotLead) {
+    for (const char* to :
+         {"127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "nowhere in particular:80", ":80x", "127.0.0.1:99999"}) {
+        Program program("proxy-tcp", somewhere_and({"--to", to}));
+        const std::string said = program.rest();
+        EXPECT_TRUE(said.starts_with("proxy-tcp: --to " + std::string(to) + ": ")) << said;
+        EXPECT_EQ(program.exit_status(), 1);
+    }
 }
 
 TEST_F(Playground, APortThatIsTakenIsReported) {
