@@ -374,6 +374,9 @@ void Network::before_submit() noexcept {
         building_.clear();
     }
     if (!drain_parked_.empty()) [[unlikely]] {
+        for (const auto& [state, generation] : drain_parked_) {
+            if (state->generation == generation) state->drain_parked = false;
+        }
         drain_eligible_.insert(drain_eligible_.end(), drain_parked_.begin(), drain_parked_.end());
         drain_parked_.clear();
         drain_sequence_ = reactor_->ring().next_sequence();
@@ -498,7 +501,8 @@ bool Network::kernel_has_told_all() const noexcept {
 
 void Network::end_idle() noexcept {
     for (const auto& [state, generation] : drain_eligible_) {
-        if (state->generation == generation && state->stage == CloseStage::open && idle(*state))
+        // One that has parked again since may have armed a receive that the kernel has not seen: its turn comes later.
+        if (state->generation == generation && state->stage == CloseStage::open && !state->drain_parked && idle(*state))
             end_read(*state, EndReason::draining, 0);
     }
     drain_eligible_.clear();

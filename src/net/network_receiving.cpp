@@ -184,8 +184,9 @@ void Network::arm_receive(ConnectionState& state) noexcept {
 }
 
 void Network::consider_draining(ConnectionState& state) noexcept {
-    if (state.served && state.stage == CloseStage::open && idle(state))
-        drain_parked_.push_back({&state, state.generation});
+    if (!state.served || state.stage != CloseStage::open || state.drain_parked || !idle(state)) return;
+    state.drain_parked = true;
+    drain_parked_.push_back({&state, state.generation});
 }
 
 bool Network::arm_private_receive(ConnectionState& state) noexcept {

@@ -118,5 +118,67 @@ TEST_F(FindingsTest, ASendThatAHandlerSubmittedIsNotTakenForSent) {
     }
 }
 
+Task<> answer_each_byte(Simulation* simulation, Connection connection) {
+    Random random{simulation->random().next()};
+    while (auto received = co_await connection.read()) {
+        const std::string answer(received.size(), 'a');
+        received.reset();
+        // Computes, now and then for long: meanwhile the requests of others arrive.
+        if (random.one_in(3)) simulation->sleep(std::chrono::nanoseconds(random.below(10'000'000)));
+        connection.write(answer);
+        co_await connection.flush();
+    }
+}
+
+// One that was idle, was asked, and has armed a receive that the kernel has not seen yet is not idle by its first entry
+// in the list.
+TEST_F(FindingsTest, ADrainAnswersWhatHasArrivedForAConnectionThatWasIdleBefore) {
+    constexpr std::uint64_t seeds = 100;
+    constexpr unsigned clients = 40;
+    constexpr std::uint64_t latency_ns = 50'000;
+    constexpr std::uint64_t margin_ns = 100'000;
+    for (std::uint64_t seed = 0; seed < seeds && !HasFailure(); ++seed) {
+        const testing::ScopedTrace trace(__FILE__, __LINE__, "seed " + std::to_string(seed));
+        SimulationOptions options{.seed = seed};
+        options.network.latency_min_ns = options.network.latency_max_ns = latency_ns;
+        Simulation simulation{options};
+        Machine& host = simulation.machine("server");
+        Machine& peer = simulation.machine("client");
+        bool listens = false;
+        simulation.process(host, "server", [&] {
+            ServerOptions served{.port = port, .reactors = 1, .drain_timeout = 10min};
+            // The news of a turn does not fit in one.
+            served.reactor.submission_entries = 8;
+            Server server{served, host.kernel()};
+            server.on_connection(
+                [&simulation](Connection connection) { return answer_each_byte(&simulation, std::move(connection)); });
+            server.on_listening([&] { listens = true; });
+            server.run();
+        });
+        for (unsigned number = 0; number < clients; ++number) {
+            simulation.process(peer, "client", [&] {
+                while (!listens) simulation.sleep(1ms);
+                auto socket = Socket::connect(peer, host.ipv4(port));
+                if (!socket) return;
+                Random random{simulation.random().next()};
+                for (;;) {
+                    const std::uint64_t sent_ns = simulation.now_ns();
+                    if (!socket->send("?")) return;
+                    if (!socket->receive_exactly(1)) {
+                        EXPECT_LE(simulation.now_ns() - sent_ns, 2 * latency_ns + margin_ns);
+                        return;
+                    }
+                    if (random.one_in(2)) simulation.sleep(std::chrono::nanoseconds(random.below(5'000'000)));
+                }
+            });
+        }
+        simulation.process(host, "stop", [&] {
+            simulation.sleep(30ms);
+            host.signal(SIGTERM);
+        });
+        EXPECT_TRUE(simulation.run()) << testing::PrintToString(simulation.findings());
+    }
+}
+
 }  // namespace
 }  // namespace ferrule::sim

@@ -96,6 +96,7 @@ struct ConnectionState {
     bool fin_sent : 1 = false;
     bool served : 1 = false;        // it has come to a listener's handler; a client's has not
     bool reset_wanted : 1 = false;  // abort: close with a reset
+    bool drain_parked : 1 = false;  // in the list of those whose receive the kernel may not have seen yet
     bool close_linked : 1 = false;  // the close is linked to the last send
 };
 static_assert(sizeof(ConnectionState) <= 128);
