@@ -32,6 +32,7 @@ public:
 
     [[nodiscard]] std::uint16_t number() const noexcept { return number_; }
     [[nodiscard]] std::uint32_t entries() const noexcept { return mask_ + 1; }
+    [[nodiscard]] bool incremental() const noexcept { return incremental_; }
     [[nodiscard]] std::uint16_t head() const noexcept { return head_; }
 
     /// Looks at what the program has published since.

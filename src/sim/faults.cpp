@@ -5,12 +5,12 @@ namespace ferrule::inline v0::sim {
 namespace {
 
 constexpr std::array<std::string_view, fault_count> names = {
-    "short-send",      "short-receive",       "small-segment",      "no-buffers-at-arm",     "no-buffers-later",
-    "multishot-ends",  "completion-overflow", "completion-delayed", "enter-interrupted",     "enter-again",
-    "enter-busy",      "enter-partial",       "no-memory-at-setup", "no-memory-at-register", "accept-no-descriptors",
-    "accept-aborted",  "cancel-too-late",     "cancel-misses",      "close-delayed",         "wake-delayed",
-    "peer-stalls",     "peer-resets",         "packet-lost",        "spurious-wake",         "operation-fails",
-    "connect-refused", "connect-unreachable", "connect-vanishes",
+    "short-send",      "short-receive",       "small-segment",       "no-buffers-at-arm",     "no-buffers-later",
+    "multishot-ends",  "completion-overflow", "completion-delayed",  "enter-interrupted",     "enter-again",
+    "enter-busy",      "enter-partial",       "no-memory-at-setup",  "no-memory-at-register", "accept-no-descriptors",
+    "accept-aborted",  "cancel-too-late",     "cancel-misses",       "cancel-delayed",        "close-delayed",
+    "wake-delayed",    "peer-stalls",         "peer-resets",         "packet-lost",           "spurious-wake",
+    "operation-fails", "connect-refused",     "connect-unreachable", "connect-vanishes",
 };
 
 }  // namespace
@@ -20,19 +20,22 @@ std::string_view name_of(Fault fault) noexcept {
 }
 
 Faults Faults::usual() {
+    constexpr std::uint32_t mostly = 200'000;
     constexpr std::uint32_t often = 20'000;
     constexpr std::uint32_t sometimes = 5'000;
     constexpr std::uint32_t rarely = 500;
     Faults faults;
-    for (const Fault fault :
-         {Fault::short_send, Fault::short_receive, Fault::small_segment, Fault::no_buffers_later, Fault::multishot_ends,
-          Fault::completion_delayed, Fault::wake_delayed, Fault::close_delayed}) {
+    for (const Fault fault : {Fault::short_send, Fault::short_receive, Fault::small_segment, Fault::no_buffers_later,
+                              Fault::multishot_ends, Fault::completion_delayed, Fault::wake_delayed,
+                              Fault::close_delayed, Fault::cancel_too_late, Fault::cancel_delayed}) {
         faults[fault] = often;
     }
+    // Hardly any cancel comes just then.
+    faults[Fault::cancel_misses] = mostly;
     for (const Fault fault :
          {Fault::no_buffers_at_arm, Fault::completion_overflow, Fault::enter_interrupted, Fault::enter_again,
-          Fault::enter_busy, Fault::enter_partial, Fault::cancel_too_late, Fault::cancel_misses, Fault::packet_lost,
-          Fault::spurious_wake, Fault::connect_refused, Fault::connect_unreachable, Fault::connect_vanishes}) {
+          Fault::enter_busy, Fault::enter_partial, Fault::packet_lost, Fault::spurious_wake, Fault::connect_refused,
+          Fault::connect_unreachable, Fault::connect_vanishes}) {
         faults[fault] = sometimes;
     }
     for (const Fault fault :

@@ -152,6 +152,8 @@ private:
     int cancel_all(Cancelling& wanted);
     int cancel_one(Request& request);
     void interrupt_soon(Request& request);
+    void work_later(Request& request);
+    [[nodiscard]] bool shares_buffer(const Request& request) const noexcept;
     [[nodiscard]] static bool matches(const Request& request, const Cancelling& wanted) noexcept;
     int cancel_synchronously(const abi::SyncCancelRegistration& registration);
 

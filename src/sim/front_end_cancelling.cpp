@@ -9,9 +9,9 @@ namespace ferrule::inline v0::sim {
 namespace {
 /// A cancel that waits asks again so often; then it has run out of time.
 constexpr unsigned synchronous_tries_max = 16;
-/// How long a worker takes to notice that it was interrupted.
-constexpr std::uint64_t interrupt_delay_ns_min = 1'000;
-constexpr std::uint64_t interrupt_delay_ns_max = 1'000'000;
+/// How long it takes until a request that was cancelled, or its worker, has noticed.
+constexpr std::uint64_t notice_delay_ns_min = 1'000;
+constexpr std::uint64_t notice_delay_ns_max = 1'000'000;
 }  // namespace
 
 struct FrontEnd::Cancelling {
@@ -39,10 +39,11 @@ int FrontEnd::cancel_one(Request& request) {
     }
     switch (request.stage) {
         case Stage::armed:
-            if (request.in_work_list && !request.multishot && !selects_buffer(request) &&
-                world_.fault(Fault::cancel_misses)) {
-                // It was ready, and has just been done. Its completion comes late, which one that names a buffer never
-                // does: whoever shares an incremental buffer counts on the order.
+            if (!request.multishot && (request.file->readiness() & events_of(request)) != 0 &&
+                !shares_buffer(request) && world_.fault(Fault::cancel_misses)) {
+                // It was ready, and has just been done. Its completion comes late, which one of an incremental buffer
+                // never does: whoever shares one counts on the order.
+                forget_event(request);
                 request.polled = true;
                 request.leave();
                 const Outcome outcome = perform(request);
@@ -50,13 +51,18 @@ int FrontEnd::cancel_one(Request& request) {
                     requests_.remove(request);
                     request.finished = true;
                     request.stage = Stage::queued;
+                    queue_work(request);
                     return -ENOENT;
                 }
                 if (outcome == Outcome::again) claim_memory(request);
             }
             request.cancelled = true;
             forget_event(request);
-            queue_work(request);
+            if (!request.in_work_list && world_.fault(Fault::cancel_delayed)) {
+                work_later(request);
+            } else {
+                queue_work(request);
+            }
             return 0;
         case Stage::working:
             requests_.remove(request);
@@ -79,12 +85,27 @@ int FrontEnd::cancel_one(Request& request) {
 // with what there was to do until then. A multishot never waits in a worker.
 void FrontEnd::interrupt_soon(Request& request) {
     request.event_pending = true;
-    request.event = world_.at(world_.now_ns() + world_.random().between(interrupt_delay_ns_min, interrupt_delay_ns_max),
-                              [&request] {
-                                  request.event_pending = false;
-                                  request.cancelled = (request.file->readiness() & events_of(request)) == 0;
-                                  request.ring->queue_work(request);
-                              });
+    request.event =
+        world_.at(world_.now_ns() + world_.random().between(notice_delay_ns_min, notice_delay_ns_max), [&request] {
+            request.event_pending = false;
+            request.cancelled = (request.file->readiness() & events_of(request)) == 0;
+            request.ring->queue_work(request);
+        });
+}
+
+void FrontEnd::work_later(Request& request) {
+    request.event_pending = true;
+    request.event =
+        world_.at(world_.now_ns() + world_.random().between(notice_delay_ns_min, notice_delay_ns_max), [&request] {
+            request.event_pending = false;
+            request.ring->queue_work(request);
+        });
+}
+
+bool FrontEnd::shares_buffer(const Request& request) const noexcept {
+    if (!selects_buffer(request)) return false;
+    const BufferGroup* const group = group_of(request.entry.buf_group);
+    return group != nullptr && group->incremental();
 }
 
 int FrontEnd::cancel_all(Cancelling& wanted) {

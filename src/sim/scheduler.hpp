@@ -51,6 +51,8 @@ public:
     [[nodiscard]] std::uint64_t fingerprint() const noexcept;
     [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
     [[nodiscard]] std::string trace_text() const;
+    /// What each fiber waits for, a line each.
+    [[nodiscard]] std::string who_waits() const;
 
 private:
     static constexpr std::uint32_t none = ~std::uint32_t{0};
@@ -102,7 +104,6 @@ private:
     void end_fiber(Fiber& fiber);
     [[nodiscard]] bool within_limits();
     void report_deadlock();
-    [[nodiscard]] std::string who_waits() const;
     [[nodiscard]] std::string describe(const Entry& entry) const;
 
     Random random_;

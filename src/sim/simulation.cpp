@@ -92,6 +92,10 @@ std::uint64_t Simulation::operations() const noexcept {
     return sum;
 }
 
+std::string Simulation::waiting() const {
+    return state_->scheduler.who_waits();
+}
+
 std::uint64_t Simulation::steps() const noexcept {
     return state_->scheduler.steps();
 }

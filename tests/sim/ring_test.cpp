@@ -410,6 +410,19 @@ TEST_F(SimulatedRingOperations, CancelIsTooLateOrMissesWhereFaultsSaySo) {
     EXPECT_THAT(turn(ring), ElementsAre(Seen{3, -ENOENT}, Seen{1, 4}));
 }
 
+TEST_F(SimulatedRingOperations, LastCompletionOfACancelledRequestComesLateWhereAFaultSaysSo) {
+    Ring ring = make_ring();
+    auto [ours, theirs] = EndDouble::pair();
+    const int fd = kernel.install(ours);
+    std::array<char, 4> data{};
+    submit(ring, 1, [&](auto& entry) { prepare::receive(entry, fd, data.data(), 4, 0); });
+    submit(ring, 2, [](auto& entry) { prepare::cancel(entry, 1, 0); });
+    kernel.world.plan(Fault::cancel_delayed);
+    EXPECT_THAT(turn(ring), ElementsAre(Seen{2, 0}));
+    theirs->say("late");
+    EXPECT_THAT(await(ring, 1), ElementsAre(Seen{1, -ECANCELED})) << "it was cancelled, whatever comes";
+}
+
 TEST_F(SimulatedRingOperations, SynchronousCancelTellsWhatItFound) {
     Ring ring = make_ring();
     auto [ours, theirs] = EndDouble::pair();

@@ -31,6 +31,7 @@ enum class Fault : std::uint8_t {
     accept_aborted,         ///< -ECONNABORTED on accept
     cancel_too_late,        ///< a cancel finds the request executing (-EALREADY), and the request goes on
     cancel_misses,          ///< a cancel comes when the request has just finished (-ENOENT), its completion behind it
+    cancel_delayed,         ///< a request that was cancelled posts its last completion later
     close_delayed,          ///< a close completes later
     wake_delayed,           ///< what becomes ready is noticed later
     peer_stalls,            ///< a segment is held back for seconds

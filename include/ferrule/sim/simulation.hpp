@@ -92,6 +92,10 @@ public:
     /// Notes a finding; the simulation ends as soon as the running fiber waits. Also inside the simulation.
     void finding(std::string what);
 
+    /// What each thread of the processes waits for, a line each behind a line break: part of a finding. Also inside the
+    /// simulation.
+    [[nodiscard]] std::string waiting() const;
+
     /// CLOCK_MONOTONIC of every machine. Also inside the simulation.
     [[nodiscard]] std::uint64_t now_ns() const noexcept;
     /// The time of `now_ns` at which every simulation begins.

@@ -20,9 +20,8 @@ using ferrule::sim::Fault;
 using namespace std::chrono_literals;
 
 // These hold back what a peer has sent, or the news of it.
-constexpr std::array delaying = {Fault::peer_stalls,       Fault::packet_lost,        Fault::small_segment,
-                                 Fault::wake_delayed,      Fault::completion_delayed, Fault::multishot_ends,
-                                 Fault::no_buffers_at_arm, Fault::no_buffers_later};
+constexpr std::array delaying = {Fault::peer_stalls, Fault::packet_lost, Fault::small_segment, Fault::wake_delayed,
+                                 Fault::completion_delayed};
 
 // What system calls take, and the turns of a reactor.
 constexpr std::uint64_t margin_ns = 100'000;
@@ -35,8 +34,9 @@ struct Drained {
     std::uint64_t stopped_ns = 0;
     /// Some answers take long to compute: meanwhile the requests of others gather.
     bool computes = false;
-    /// There are receive buffers for all that comes, so every connection is being received from.
-    bool roomy = false;
+    /// Connections that ended because their memory was used up, and said so: the only other end that a request may find
+    /// before it is read.
+    std::uint32_t limited = 0;
 
     /// Whether the drain may not have cut off anything yet.
     [[nodiscard]] bool patient() const { return timeout >= 1min && run->breaks() == 0; }
@@ -49,7 +49,7 @@ struct Drained {
     [[nodiscard]] bool punctual() const {
         std::uint64_t delays = 0;
         for (const Fault fault : delaying) delays += run->fired(fault);
-        return patient() && roomy && delays == 0;
+        return patient() && delays == 0 && limited == 0;
     }
 };
 
@@ -74,6 +74,7 @@ Task<> serve_until_drained(Drained* drained, Connection connection) {
         if (!flushed) break;
         if (seen.next != 0) drained->answered[seen.key] = seen.next;
     }
+    if (connection.end_reason() == ferrule::EndReason::limit) ++drained->limited;
     const bool cancelled =
         connection.end_reason() == ferrule::EndReason::cancelled || connection.error() == std::errc::operation_canceled;
     if (cancelled && drained->patient() && !drained->late())
@@ -126,8 +127,7 @@ void run_drain(WorkloadRun& run) {
     drained.timeout = run.choose<std::chrono::milliseconds>({0ms, 10ms, 1s, 10min, 10min});
     options.drain_timeout = drained.timeout;
     drained.computes = run.random().one_in(2);
-    drained.roomy = run.random().one_in(2);
-    if (drained.roomy) {
+    if (run.random().one_in(2)) {
         options.network.receive_buffer_count = 1024;
         options.network.receive_buffer_size = 512;
         options.network.receive_lease_limit = 32;

@@ -149,7 +149,8 @@ void run_posts(WorkloadRun& run) {
                 const auto spawn = [&reactor, trip, kind] {
                     reactor.spawn(kind == 0 ? post_many(trip) : kind == 1 ? travel(trip) : call_away(trip));
                 };
-                while (!reactor.post(spawn)) traffic.run->pause(100us);
+                const auto taken = [&reactor, &spawn] { return reactor.post(spawn); };
+                if (!traffic.run->wait_until(taken, "room in a mailbox")) return;
             }
         }
         post_from_outside(traffic, random.next(), steps);

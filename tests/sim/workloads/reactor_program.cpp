@@ -1,7 +1,6 @@
 #include "sim/workloads/audit.hpp"
 #include "sim/workloads/reactor_program.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <string>
@@ -11,10 +10,6 @@ namespace ferrule_test {
 namespace {
 
 using namespace std::chrono_literals;
-// It looks less and less often whether the program is over.
-constexpr std::chrono::nanoseconds first_pause = 1ms;
-constexpr std::chrono::nanoseconds pause_max = 1min;
-constexpr auto patience = 2h;
 constexpr auto drain_timeout = 1h;
 
 }  // namespace
@@ -61,26 +56,21 @@ void ReactorProgram::run_reactors() {
             ++ended_;
         }));
     }
-    while (started_ < count_ && ended_ == 0) run_->pause(first_pause);
+    const auto started = [this] { return started_ == count_ || ended_ != 0; };
+    if (!run_->wait_until(started, "the start of the reactors")) return;
     if (ended_ == 0) {
         if (main_) main_();
-        const std::uint64_t give_up =
-            run_->simulation().now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count());
-        auto pause = first_pause;
-        while (!until_() && ended_ == 0) {
-            if (run_->simulation().now_ns() > give_up) {
-                run_->find("what the program waits for does not come");
-                return;
-            }
-            run_->pause(pause);
-            pause = std::min(pause + pause / 8, pause_max);
-        }
+        const auto over = [this] { return until_() || ended_ != 0; };
+        if (!run_->wait_until(over, "what the program waits for")) return;
     }
     for (const auto& reactor : reactors_) {
         ferrule::Reactor& each = *reactor;
         if (!each.post([&each] { each.drain(drain_timeout); })) each.stop();
     }
     for (const auto& thread : threads) thread->join();
+    if (on_end_) {
+        for (const auto& reactor : reactors_) on_end_(*reactor);
+    }
     reactors_.clear();
 }
 

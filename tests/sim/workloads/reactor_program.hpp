@@ -26,6 +26,8 @@ public:
     void main(std::function<void()> function) { main_ = std::move(function); }
     /// The program waits until this holds; two hours of virtual time at most, then it is a finding.
     void until(std::function<bool()> condition) { until_ = std::move(condition); }
+    /// Called for each reactor when all have ended.
+    void on_end(std::function<void(ferrule::Reactor&)> function) { on_end_ = std::move(function); }
     void start();
 
     /// The reactors, while the program runs.
@@ -41,6 +43,7 @@ private:
     ferrule::NetworkOptions network_;
     std::function<void(ferrule::Reactor&)> on_start_;
     std::function<void()> main_;
+    std::function<void(ferrule::Reactor&)> on_end_;
     std::function<bool()> until_;
     std::vector<std::unique_ptr<ferrule::Reactor>> reactors_;
     std::size_t started_ = 0;

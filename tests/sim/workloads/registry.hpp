@@ -19,5 +19,6 @@ extern const Workload unix_workload;
 extern const Workload hop_workload;
 extern const Workload hostile_workload;
 extern const Workload limits_workload;
+extern const Workload operations_workload;
 
 }  // namespace ferrule_test

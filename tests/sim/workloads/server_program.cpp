@@ -8,10 +8,6 @@
 namespace ferrule_test {
 namespace {
 
-using namespace std::chrono_literals;
-// How long a client waits before it looks again whether the server listens.
-constexpr auto patience = 1ms;
-
 std::string what_of(const std::exception_ptr& exception) {
     try {
         std::rethrow_exception(exception);
@@ -27,7 +23,7 @@ std::string what_of(const std::exception_ptr& exception) {
 void ServerProgram::client(std::string name, std::size_t machine, std::function<void()> program) {
     ++clients_;
     run_->client(std::move(name), machine, [this, program = std::move(program)] {
-        while (!bound_ && !ended_) run_->pause(patience);
+        if (!run_->wait_until([this] { return bound_ || ended_; }, "a server that listens")) return;
         if (!ended_) program();
         if (--clients_ == 0 && !stopped_) stop();
     });

@@ -17,6 +17,10 @@ constexpr std::uint64_t later_salt = 0x6c61'7465;
 constexpr std::uint32_t of_a_million = 1'000'000;
 // More than one in five occasions, and hardly anything but faults happens.
 constexpr std::uint32_t rate_max = 200'000;
+// A wait that does not end looks a thousand times, not until the end of all time.
+constexpr std::chrono::nanoseconds first_pause = 100us;
+constexpr std::chrono::nanoseconds pause_max = 1min;
+constexpr auto patience = 2h;
 // Of the reports that a run gives, all say the same beyond these.
 constexpr std::size_t incomplete_reported = 3;
 
@@ -120,6 +124,19 @@ void WorkloadRun::client(std::string name, std::size_t machine, std::function<vo
 
 void WorkloadRun::program(std::string name, std::function<void()> program) {
     simulation().process(server_machine(), std::move(name), std::move(program));
+}
+
+bool WorkloadRun::wait_until(const std::function<bool()>& holds, std::string_view what) {
+    const std::uint64_t give_up =
+        simulation().now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count());
+    for (auto wait = first_pause; !holds(); wait = std::min(wait + wait / 8, pause_max)) {
+        if (simulation().now_ns() > give_up) {
+            find(std::string(what) + " does not come" + simulation().waiting());
+            return false;
+        }
+        pause(wait);
+    }
+    return true;
 }
 
 ferrule::ReactorOptions WorkloadRun::reactor_options() {

@@ -102,6 +102,10 @@ public:
     /// Blocks the calling fiber for this long.
     void pause(std::chrono::nanoseconds duration) { simulation().sleep(duration); }
 
+    /// Blocks the calling fiber until this holds, and looks less and less often; two hours at most, then it is a
+    /// finding and false. `what`: what it waits for.
+    bool wait_until(const std::function<bool()>& holds, std::string_view what);
+
     /// Reactors, rings and networks of random size, often tiny; no timeout but one of ten minutes where a peer must
     /// not wait for ever.
     [[nodiscard]] ferrule::ReactorOptions reactor_options();
