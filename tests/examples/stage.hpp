@@ -11,6 +11,8 @@
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/net/stream.hpp>
+#include <ferrule/net/udp_group.hpp>
+#include <ferrule/net/udp_socket.hpp>
 #include <ferrule/reactor/deadline.hpp>
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
