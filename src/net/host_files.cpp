@@ -53,7 +53,10 @@ std::optional<unsigned> read_number(std::string_view text, unsigned largest) {
 }
 
 std::string quoted(std::string_view word) {
-    return '"' + std::string(word) + '"';
+    std::string text(1, '"');
+    text += word;
+    text += '"';
+    return text;
 }
 
 void add_server(ResolvConf& conf, std::string_view word, Kernel& kernel) {
