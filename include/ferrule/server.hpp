@@ -3,6 +3,7 @@
 /// What a server is written with: Server, Connection, Task, and what a handler awaits.
 #include <ferrule/net/address.hpp>
 #include <ferrule/net/buffered_reader.hpp>
+#include <ferrule/net/byte_stream.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/reactor/deadline.hpp>

@@ -6,6 +6,7 @@
 #include <ferrule/fs/file.hpp>
 #include <ferrule/net/address.hpp>
 #include <ferrule/net/buffered_reader.hpp>
+#include <ferrule/net/byte_stream.hpp>
 #include <ferrule/net/connect.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/listen_socket.hpp>

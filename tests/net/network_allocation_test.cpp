@@ -1,4 +1,5 @@
 #include <ferrule/net/buffered_reader.hpp>
+#include <ferrule/net/byte_stream.hpp>
 #include <ferrule/net/network.hpp>
 
 #include "support/client_socket.hpp"
@@ -11,7 +12,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace {
@@ -111,6 +114,18 @@ Task<> echo_buffered_messages(Connection connection) {
     }
 }
 
+/// The same, by a stream.
+Task<> echo_streamed_messages(Connection connection) {
+    ferrule::ByteStream stream{std::move(connection)};
+    char memory[10];
+    for (;;) {
+        const std::size_t count = co_await stream.read_exactly(std::as_writable_bytes(std::span{memory}));
+        if (count < sizeof memory) break;
+        co_await stream.write(std::string_view{memory, count});
+        co_await stream.flush();
+    }
+}
+
 void exchange(Engine& engine, ClientSocket& client, unsigned requests) {
     for (unsigned number = 0; number < requests; ++number) {
         client.send("0123456");
@@ -166,6 +181,10 @@ TEST(NetworkAllocation, neither_does_one_of_a_buffered_reader) {
     EngineOptions starved;
     starved.network.receive_buffer_count = 1;
     expect_no_allocation(echo_buffered_messages, starved);
+}
+
+TEST(NetworkAllocation, neither_does_one_of_a_stream) {
+    expect_no_allocation(echo_streamed_messages, {});
 }
 
 TEST(NetworkAllocation, neither_does_one_on_small_queues_or_without_buffers) {

@@ -44,6 +44,8 @@ public:
         examined_ = size_;
         return sequence();
     }
+    /// Nothing of it counts as looked at.
+    void look_again() noexcept { examined_ = 0; }
     /// What is left comes again in front of the source's next read.
     void leave() noexcept {
         received_.consume(0);

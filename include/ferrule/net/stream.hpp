@@ -45,6 +45,7 @@ concept ByteSource = requires(Source& source, const Source& asked) {
 /// - `span(minimum)` is room to write into in place, empty when `write` would refuse; `advance(bytes)` counts them.
 /// - `flush()` is awaited, until what was written is on its way, or for the error that ended writing.
 /// - `unsent()`: bytes that were written and are not on their way yet.
+/// - `writable()`: bytes that a write takes now.
 template <class Sink>
 concept ByteSink = requires(Sink& sink, const Sink& asked, std::span<const std::byte> bytes, std::size_t count) {
     { sink.write(bytes) } -> std::same_as<bool>;
@@ -52,6 +53,7 @@ concept ByteSink = requires(Sink& sink, const Sink& asked, std::span<const std::
     sink.advance(count);
     { sink.flush() } -> detail::AwaiterOf<std::expected<void, std::errc>>;
     { asked.unsent() } -> std::same_as<std::size_t>;
+    { asked.writable() } -> std::same_as<std::size_t>;
 };
 
 /// Both, and `close()`, which sends what was written and ends it: what a protocol talks over. It need not know whether
