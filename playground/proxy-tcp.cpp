@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <expected>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -20,9 +21,16 @@ namespace {
 
 // Where connections lead, and what is said of them.
 struct Service {
-    ferrule::Address address;
-    ferrule::ConnectOptions options;
+    std::string name;          // as it was given
+    std::string host;          // where it is no address
+    std::uint16_t port = 0;    // of the host
+    ferrule::Address address;  // where it is one
     bool quiet = false;
+
+    // Names are looked up for each connection: the resolver remembers what it may.
+    ferrule::Task<std::expected<ferrule::Connection, ferrule::ConnectError>> open(ferrule::Reactor& reactor) const {
+        return host.empty() ? ferrule::connect(reactor, address) : ferrule::connect(reactor, host, port);
+    }
 
     void say(const ferrule::Address& client, std::string_view what) const {
         if (quiet) return;
@@ -73,7 +81,7 @@ ferrule::Task<> forward(ferrule::ReadHalf reads, ferrule::WriteHalf writes, Rela
 
 ferrule::Task<> relay(ferrule::Connection client, const Service* service) {
     Relay both{service, client.peer_address().value_or(ferrule::Address{})};
-    auto opened = co_await ferrule::connect(client.reactor(), service->address, service->options);
+    auto opened = co_await service->open(client.reactor());
     if (!opened) {
         service->say(both.client, opened.error().message);
         client.abort();
@@ -86,19 +94,25 @@ ferrule::Task<> relay(ferrule::Connection client, const Service* service) {
     co_await ferrule::when_all(std::move(there), std::move(back));
 }
 
-// `10.0.0.1:5432`, `[::1]:5432`, `unix:PATH`.
-ferrule::Address read_address(const std::string& text) {
+// `10.0.0.1:5432`, `[::1]:5432`, `db.internal:5432`, `unix:PATH`.
+void read_address(const std::string& text, Service& service) {
+    service.name = text;
     const std::size_t colon = text.starts_with("unix:") ? text.size() : text.rfind(':');
-    std::uint16_t port = 0;
     if (colon != text.size()) {
         const char* const begin = text.data() + (colon == text.npos ? text.size() : colon + 1);
-        const auto [end, error] = std::from_chars(begin, text.data() + text.size(), port);
+        const auto [end, error] = std::from_chars(begin, text.data() + text.size(), service.port);
         if (error != std::errc() || end != text.data() + text.size())
             throw std::runtime_error("--to " + text + ": it ends with no port");
     }
-    const auto address = ferrule::Address::parse(text.substr(0, colon), port);
-    if (!address) throw std::runtime_error("--to " + text + ": " + address.error().message());
-    return *address;
+    const std::string host = text.substr(0, colon);
+    const auto address = ferrule::Address::parse(host, service.port);
+    if (address) {
+        service.address = *address;
+    } else if (text.starts_with("unix:")) {
+        throw std::runtime_error("--to " + text + ": " + address.error().message());
+    } else {
+        service.host = host;
+    }
 }
 
 }  // namespace
@@ -112,7 +126,7 @@ int main(int count, char** arguments) {
     line.add("--host", "ADDRESS", "where to listen: an IPv4 or IPv6 address, unix:PATH; default: everywhere",
              options.host);
     line.add("--port", "NUMBER", "the TCP port, 0 for any free one; default 8080", options.port);
-    line.add("--to", "ADDRESS:PORT", "the service, or unix:PATH; default localhost:80", to);
+    line.add("--to", "HOST:PORT", "the service: an address or a name, or unix:PATH; default localhost:80", to);
     line.add("--idle", "SECONDS", "end a connection one of whose sides is silent for so long; default 0: never",
              idle_seconds);
     line.add("--buffers", "NUMBER", "receive buffers of each reactor, a power of two; default 256",
@@ -126,13 +140,13 @@ int main(int count, char** arguments) {
     options.network.idle_timeout = std::chrono::seconds(idle_seconds);
 
     try {
-        service.address = read_address(to);
+        read_address(to, service);
         ferrule::Server server(options);
         server.on_connection(
             [&service](ferrule::Connection connection) { return relay(std::move(connection), &service); });
         server.on_listening([&] {
             std::printf("proxy-tcp listens on %s and leads to %s\n", server.addresses().front().to_string().c_str(),
-                        service.address.to_string().c_str());
+                        service.name.c_str());
             if (server.port() != 0) std::printf("try: nc localhost %d\n", server.port());
             std::fflush(stdout);
         });

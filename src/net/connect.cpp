@@ -1,5 +1,7 @@
 #include <ferrule/net/connect.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/resolver.hpp>
+#include <ferrule/reactor/deadline.hpp>
 
 #include "net/connector.hpp"
 
@@ -78,6 +80,27 @@ Task<ConnectResult> connect_first(Reactor* reactor, std::vector<Address> address
     co_return open(*reactor, descriptor, race);
 }
 
+Task<ConnectResult> refuse(ConnectError error) {
+    co_return std::unexpected(std::move(error));
+}
+
+Task<ConnectResult> connect_by_name(Reactor* reactor, std::string host, std::uint16_t port, ConnectOptions options) {
+    reactor->check_thread("connect");
+    const std::uint64_t due_ns = due_of(*reactor, options.timeout);
+    auto resolving = Resolver::of(*reactor).resolve(host);
+    if (due_ns != TimerHeap::never) resolving = with_deadline(std::move(resolving), options.timeout);
+    auto resolved = co_await std::move(resolving);
+    const std::string name = host + ':' + std::to_string(port) + ": ";
+    if (!resolved)
+        co_return std::unexpected(ConnectError{resolved.error().code, "connect to " + name + resolved.error().message});
+    for (Address& address : resolved->addresses) address = address.with_port(port);
+    ConnectRace race(Connector::of(*reactor), resolved->addresses, options, due_ns);
+    const int descriptor = co_await race;
+    auto opened = open(*reactor, descriptor, race);
+    if (!opened) opened.error().message.insert(0, name);
+    co_return opened;
+}
+
 }  // namespace
 
 Task<ConnectResult> connect(Reactor& reactor, const Address& address, ConnectOptions options) {
@@ -88,6 +111,16 @@ Task<ConnectResult> connect(Reactor& reactor, const Address& address, ConnectOpt
 Task<ConnectResult> connect(Reactor& reactor, std::span<const Address> addresses, ConnectOptions options) {
     check(options);
     return connect_first(&reactor, take_turns(addresses), options);
+}
+
+Task<ConnectResult> connect(Reactor& reactor, std::string host, std::uint16_t port, ConnectOptions options) {
+    check(options);
+    if (host.starts_with("unix:")) {
+        const auto address = Address::parse(host, port, reactor.kernel());
+        if (!address) return refuse({address.error(), "connect to " + host + ": " + address.error().message()});
+        return connect_one(&reactor, *address, options);
+    }
+    return connect_by_name(&reactor, std::move(host), port, options);
 }
 
 }  // namespace ferrule::inline v0

@@ -1,6 +1,7 @@
 // The way out: connections that a reactor opens, to one address and to the first of several that answers.
 #include <ferrule/net/connect.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/resolver.hpp>
 #include <ferrule/reactor/deadline.hpp>
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/scope.hpp>
@@ -28,6 +29,7 @@
 #include <cstddef>
 #include <expected>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <map>
@@ -62,7 +64,6 @@ using ferrule_test::ForwardingKernel;
 using ferrule_test::ManualClock;
 using ferrule_test::open_descriptors;
 using ferrule_test::Signal;
-using testing::HasSubstr;
 using testing::StartsWith;
 
 using Result = std::expected<Connection, ConnectError>;
@@ -607,6 +608,100 @@ TEST(ConnectSeveral, the_first_that_answers_wins_whichever_it_is) {
     EXPECT_EQ(attempt.wait().answer, line);
     engine.until_empty();
     until_descriptors_are(engine, before);
+}
+
+// ---- by name ----
+
+/// A hosts file, which the resolver of an engine reads instead of the system's; nobody is asked beyond it.
+class Names {
+public:
+    Names(Engine& engine, std::string_view hosts)
+        : path_(std::filesystem::temp_directory_path() / ("ferrule-hosts-" + std::to_string(::getpid()))) {
+        std::ofstream(path_) << hosts;
+        engine.on_reactor([&] {
+            ferrule::ResolverOptions options;
+            options.hosts = path_;
+            options.resolv_conf.clear();
+            options.servers = {nobody_.address()};
+            options.timeout = 1h;
+            engine.reactor().add_service<ferrule::Resolver>(engine.reactor(), options);
+        });
+    }
+    ~Names() { std::filesystem::remove(path_); }
+
+private:
+    /// A name server that takes questions and answers none.
+    class Silence {
+    public:
+        Silence() : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+            const Address any = Address::loopback(0);
+            if (::bind(socket_.number(), any.data(), any.size()) < 0)
+                throw std::system_error(errno, std::system_category(), "bind");
+        }
+        Address address() const { return *ferrule::local_address(ferrule::linux_kernel(), socket_.number()); }
+
+    private:
+        ClientSocket socket_;
+    };
+
+    Silence nobody_;
+    std::filesystem::path path_;
+};
+
+/// As Attempt, to a host.
+class NamedAttempt {
+public:
+    NamedAttempt(Engine& engine, const std::string& host, std::uint16_t port, ConnectOptions options = {}) {
+        engine.on_reactor([&] {
+            Reactor& reactor = engine.reactor();
+            reactor.spawn(note_outcome(connect(reactor, host, port, options), &outcome_, &ended_));
+        });
+    }
+    const Outcome& wait() {
+        ended_.wait();
+        return outcome_;
+    }
+
+private:
+    Outcome outcome_;
+    Signal ended_;
+};
+
+TEST(ConnectName, tries_the_addresses_of_a_host) {
+    Engine engine(echo);
+    const std::uint16_t port = engine.address().port();
+    const Names names(engine, "::1 here\n127.0.0.1 here\n");
+    // Nobody listens on ::1 there.
+    EXPECT_EQ(NamedAttempt(engine, "here", port, {.attempt_delay = very_long}).wait().message, "");
+    EXPECT_EQ(NamedAttempt(engine, "here", port).wait().answer, line);
+    EXPECT_EQ(NamedAttempt(engine, "localhost", port).wait().answer, line);
+    EXPECT_EQ(NamedAttempt(engine, "127.0.0.1", port).wait().answer, line);
+
+    const ClosedPort closed;
+    const std::string number = std::to_string(closed.address().port());
+    EXPECT_EQ(NamedAttempt(engine, "here", closed.address().port()).wait().message,
+              "here:" + number + ": connect to [::1]:" + number +
+                  ": Connection refused; connect to 127.0.0.1:" + number + ": Connection refused");
+}
+
+TEST(ConnectName, of_a_unix_socket_is_its_path) {
+    EngineOptions options;
+    options.socket.address = ferrule_test::unique_unix_address();
+    Engine engine(echo, options);
+    EXPECT_EQ(NamedAttempt(engine, options.socket.address.to_string(), 0).wait().answer, line);
+    EXPECT_EQ(NamedAttempt(engine, "unix:", 0).wait().message, "connect to unix:: Invalid argument");
+}
+
+TEST(ConnectName, that_is_not_found_in_time_says_so) {
+    Engine engine(echo);
+    const Names names(engine, "127.0.0.1 here\n");
+    const Outcome invalid = NamedAttempt(engine, "no name", 80).wait();
+    EXPECT_THAT(invalid.message, StartsWith("connect to no name:80: resolve no name: "));
+    EXPECT_EQ(invalid.code, std::errc::invalid_argument);
+    const Outcome late = NamedAttempt(engine, "elsewhere.example", 80, {.timeout = 20ms}).wait();
+    EXPECT_THAT(late.message, StartsWith("connect to elsewhere.example:80: resolve elsewhere.example: "));
+    EXPECT_EQ(late.code, std::errc::timed_out);
+    EXPECT_THROW(static_cast<void>(connect(engine.reactor(), "here", 80, {.timeout = -1ms})), std::invalid_argument);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <ferrule/version.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <expected>
 #include <optional>
 #include <span>
@@ -82,6 +83,19 @@ struct ConnectError {
 /// ConnectOptions::attempt_delay; the first that connects ends the others. None: invalid_argument. As above otherwise.
 [[nodiscard]] FERRULE_EXPORT Task<std::expected<Connection, ConnectError>> connect(Reactor& reactor,
                                                                                    std::span<const Address> addresses,
+                                                                                   ConnectOptions options = {});
+
+/// Connects to a host by its name, or to what Address::parse reads: the addresses that the reactor's Resolver knows,
+/// with the port, as above. ConnectOptions::timeout is for both. `unix:PATH` is no name, and `port` is not used then.
+///
+/// Errors: those of Resolver::resolve, too, which the message names (`connect to db:5432: resolve db: no such name`).
+///
+/// ```cpp
+/// auto opened = co_await connect(reactor, "cache.internal", 11211, {.timeout = 2s});
+/// if (!opened) std::puts(opened.error().message.c_str());
+/// ```
+[[nodiscard]] FERRULE_EXPORT Task<std::expected<Connection, ConnectError>> connect(Reactor& reactor, std::string host,
+                                                                                   std::uint16_t port,
                                                                                    ConnectOptions options = {});
 
 }  // namespace ferrule::inline v0
