@@ -311,6 +311,16 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
     return network.write_slowly(state, data, size);
 }
 
+bool write_connection(ConnectionState& state, Lease& lease) {
+    check_thread(*state.network->reactor_, "Connection::write");
+    return state.network->forward(state, lease);
+}
+
+bool write_connection(ConnectionState& state, ReadResult& received) {
+    check_thread(*state.network->reactor_, "Connection::write");
+    return state.network->forward(state, received);
+}
+
 namespace {
 /// What can be written in place behind the last written byte.
 std::uint32_t span_left(const WriteSlab& staged) noexcept {
@@ -333,11 +343,7 @@ void advance_connection(ConnectionState& state, std::size_t bytes) {
     if (state.staged == nullptr || bytes > span_left(*state.staged)) {
         throw std::logic_error("advance past the end of the span that was handed out");
     }
-    if (state.staged->chained) {
-        static_cast<WriteChain&>(*state.staged).count_in_open(static_cast<std::uint32_t>(bytes));
-    } else {
-        state.staged->size += static_cast<std::uint32_t>(bytes);
-    }
+    Network::wrote_in_place(state, static_cast<std::uint32_t>(bytes));
 }
 
 void shutdown_write_connection(ConnectionState& state) {

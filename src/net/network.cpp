@@ -444,7 +444,8 @@ void Network::check_timer(ConnectionState& state) noexcept {
         reactor_->cancel_request(tag_of(send_kind_, state));
         return;
     }
-    if (state.reader && !state.reader_queued) {
+    // Of a reader that waits until what it has read is sent on, the peer is not late.
+    if (state.reader && !state.reader_queued && !(state.starved && state.lent != 0)) {
         const bool in_message = state.carry != nullptr;
         const auto timeout = in_message ? options_.read_timeout : options_.idle_timeout;
         if (timeout.count() > 0) {

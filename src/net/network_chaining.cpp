@@ -24,6 +24,10 @@ namespace {
 constexpr std::uint8_t segment_class_max = SlabPool::class_of(64u << 10);
 /// What sendmsg(2) takes in one call (UIO_MAXIOV).
 constexpr std::uint32_t vector_limit = 1024;
+/// So few bytes are copied rather than sent from where they are: a chain, its vector, and the kernel's look at it cost
+/// more.
+constexpr std::uint64_t forward_copy_limit = 512;
+constexpr std::uint16_t lent_max = 0xffff;
 
 std::uint8_t class_for(std::uint64_t data) noexcept {
     return static_cast<std::uint8_t>(SlabPool::class_of(static_cast<std::uint32_t>(data + sizeof(WriteSlab))));
@@ -148,7 +152,12 @@ bool Network::write_chained(ConnectionState& state, const std::byte* data, std::
         refuse_write(state);
         return false;
     }
-    if (state.staged == nullptr) state.staged = next_slab(0, size, 1, room_left(state));
+    if (state.staged == nullptr) {
+        state.staged = next_slab(0, size, 1, room_left(state));
+        // The block may be larger than what the connection may have waiting.
+        if (WriteSlab* slab = state.staged; slab != nullptr)
+            slab->capacity = static_cast<std::uint32_t>(std::min<std::uint64_t>(slab->capacity, limit_left(state)));
+    }
     if (state.staged != nullptr && !state.staged->chained && space_of(*state.staged) >= size) {
         std::memcpy(state.staged->data() + state.staged->size, data, size);
         state.staged->size += static_cast<std::uint32_t>(size);
@@ -197,6 +206,15 @@ bool Network::write_chained(ConnectionState& state, const std::byte* data, std::
     return true;
 }
 
+/// Counts what was written where `room` was.
+void Network::wrote_in_place(ConnectionState& state, std::uint32_t bytes) noexcept {
+    if (state.staged->chained) {
+        static_cast<WriteChain&>(*state.staged).count_in_open(bytes);
+    } else {
+        state.staged->size += bytes;
+    }
+}
+
 /// Makes what is written into the open slab the last piece.
 bool Network::continue_open(WriteChain& chain) noexcept {
     if (chain.last == chain.open_owner) return true;
@@ -243,6 +261,101 @@ std::byte* Network::room_chained(ConnectionState& state, std::size_t bytes) noex
     // The block may be larger than what the connection may have waiting.
     open->capacity = static_cast<std::uint32_t>(std::min<std::uint64_t>(open->capacity, open->size + limit));
     return open->data() + open->size;
+}
+
+// ---- forwarding ----
+
+void Network::check_origin(const LeaseNode& node) const noexcept {
+    if (node.home == nullptr && node.connection->network != this) [[unlikely]]
+        assertion_failed(__FILE__, __LINE__, "received bytes are forwarded to a connection of another reactor");
+}
+
+/// What is forwarded holds what all connections share: it does not wait for a flush.
+void Network::send_soon(ConnectionState& state) noexcept {
+    state.staged->flushed = true;
+    request_send(state);
+}
+
+/// The chain that is staged, when so many bytes more that are somewhere else may wait in it.
+WriteChain* Network::chain_for(ConnectionState& state, std::uint64_t bytes) noexcept {
+    WriteChain* chain = nullptr;
+    if (bytes <= limit_left(state) && has_room(state, bytes)) chain = chain_of(state);
+    if (chain == nullptr) refuse_write(state);
+    return chain;
+}
+
+bool Network::forward(ConnectionState& state, Lease& lease) noexcept {
+    if (state.write_failed || state.fin_wanted) return false;
+    LeaseNode* node = lease.node_;
+    if (node == nullptr) return true;
+    check_origin(*node);
+    ConnectionState* source = node->connection;  // none, when it has another home
+    if (lease.length_ <= forward_copy_limit || (source != nullptr && source->lent == lent_max)) {
+        const Slice bytes = lease.slice();
+        if (!detail::write_connection(state, bytes.data(), bytes.size())) return false;
+        if (state.staged != nullptr) send_soon(state);
+        lease.reset();
+        return true;
+    }
+    WriteChain* chain = chain_for(state, lease.length_);
+    if (chain == nullptr) return false;
+    node->data += lease.offset_;
+    node->length = std::exchange(lease.length_, 0);
+    lease.node_ = nullptr;
+    if (source != nullptr) ++source->lent;
+    link(*chain, *node);
+    send_soon(state);
+    return true;
+}
+
+bool Network::forward(ConnectionState& state, ReadResult& received) noexcept {
+    if (state.write_failed || state.fin_wanted) return false;
+    LeaseNode* node = received.first_;
+    if (node == nullptr) return true;
+    check_origin(*node);
+    std::uint64_t done = received.partial_ ? received.consumed_ : 0;
+    std::uint64_t total = 0;
+    std::uint32_t slices = 0;
+    for (const LeaseNode* each = node; each != nullptr; each = each->next, ++slices) total += each->length;
+    done = std::min(done, total);
+    total -= done;
+    ConnectionState* source = node->connection;  // none, when they have another home
+    const bool copies =
+        total <= forward_copy_limit || (source != nullptr && slices > std::uint32_t{lent_max} - source->lent);
+    if (copies) {
+        std::byte* into = total != 0 ? room(state, total) : nullptr;
+        if (total != 0 && into == nullptr) return false;
+        for (const LeaseNode* each = node; each != nullptr; each = each->next) {
+            const auto skipped = std::min<std::uint64_t>(done, each->length);
+            done -= skipped;
+            into = std::copy_n(each->data + skipped, each->length - skipped, into);
+        }
+        if (total != 0) wrote_in_place(state, static_cast<std::uint32_t>(total));
+        if (state.staged != nullptr) send_soon(state);
+        received.partial_ = false;
+        received.reset();
+        return true;
+    }
+    WriteChain* chain = chain_for(state, total);
+    if (chain == nullptr) return false;
+    received.partial_ = false;
+    received.first_ = nullptr;
+    LeaseNode* gone = nullptr;
+    while (node != nullptr) {
+        LeaseNode& each = *std::exchange(node, node->next);
+        if (done >= each.length) {
+            done -= each.length;
+            each.next = std::exchange(gone, &each);
+            continue;
+        }
+        each.data += done;
+        each.length -= static_cast<std::uint32_t>(std::exchange(done, 0));
+        if (source != nullptr) ++source->lent;
+        link(*chain, each);
+    }
+    send_soon(state);
+    while (gone != nullptr) detail::give_back_lease(*std::exchange(gone, gone->next));
+    return true;
 }
 
 // ---- segments that are filled elsewhere ----
@@ -359,6 +472,7 @@ LeaseNode* Network::trim_chain(WriteChain& chain, std::uint64_t bytes) noexcept 
 
 void Network::release_piece(LeaseNode& piece) noexcept {
     if (piece.owner != LeaseOwner::slab) {
+        if (piece.home == nullptr) --piece.connection->lent;
         detail::give_back_lease(piece);
         return;
     }
@@ -388,7 +502,7 @@ void Network::abandon_pieces(WriteSlab& head) noexcept {
     for (const LeaseNode* piece = chain.first; piece != nullptr; piece = piece->next) {
         if (piece->owner == LeaseOwner::slab) {
             if (piece->block != nullptr) give_back_slab(&slab_of(*piece));
-        } else if (piece->owner != LeaseOwner::ring) {
+        } else if (piece->owner == LeaseOwner::heap) {
             slabs_.give_back(piece->block, piece->block_bytes);
         }
     }

@@ -228,7 +228,10 @@ bool Network::sends(const ConnectionState& state) noexcept {
 }
 
 void Network::arm_for_reader(ConnectionState& state) noexcept {
-    if (crowded(state)) [[unlikely]] {
+    if (waits_for_lent(state)) [[unlikely]] {
+        // What it holds is being sent on, and comes back by itself; the write timeout bounds the wait.
+        wait_in_starved(state);
+    } else if (crowded(state)) [[unlikely]] {
         if (sends(state)) {
             // Room comes back when that is over, and the list is looked through in each pass.
             wait_in_starved(state);
@@ -246,12 +249,14 @@ void Network::park_reader(ConnectionState& state) noexcept {
     state.parked_at = ticks_now();
     if (state.held != 0) [[unlikely]] {
         const bool no_room = crowded(state);
-        if (state.received_bytes >= options_.receive_limit || (no_room && !sends(state))) {
+        const bool lends = state.lent != 0;
+        const bool full = state.received_bytes >= options_.receive_limit;
+        if (!lends && (full || (no_room && !sends(state)))) {
             // This read has not suspended yet: it ends in the ready list.
             end_read(state, EndReason::limit, ENOBUFS);
             return;
         }
-        if (no_room) pause_receive(state);
+        if (no_room || full) pause_receive(state);
         if (state.carry != nullptr && options_.read_timeout.count() > 0) {
             const std::uint64_t due = due_of(state.message_since, options_.read_timeout);
             if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)
@@ -426,6 +431,8 @@ void Network::serve_starved() noexcept {
                            ((state.reader && !state.reader_queued) || state.stage == CloseStage::lingering);
         if (!wants) {
             state.starved = false;
+        } else if (state.stage == CloseStage::open && waits_for_lent(state)) {
+            starved_[kept++] = &state;  // the write timeout of whoever sends it on bounds the wait
         } else if (state.stage == CloseStage::open && crowded(state)) {
             if (sends(state)) {
                 starved_[kept++] = &state;  // the write timeout bounds the wait
@@ -436,12 +443,18 @@ void Network::serve_starved() noexcept {
         } else if (available > 0) {
             --available;
             state.starved = false;
+            state.parked_at = ticks_now();  // until now it was not the peer's turn
             arm_receive(state);
         } else if (state.stage == CloseStage::lingering) {
             starved_[kept++] = &state;  // its linger timeout bounds the wait
+        } else if (arm_private_receive(state)) {
+            state.starved = false;
+            state.parked_at = ticks_now();
+        } else if (state.lent != 0) {
+            starved_[kept++] = &state;
         } else {
             state.starved = false;
-            if (!arm_private_receive(state)) end_read(state, EndReason::limit, ENOBUFS);
+            end_read(state, EndReason::limit, ENOBUFS);
         }
     }
     starved_.resize(kept);

@@ -171,6 +171,8 @@ FERRULE_EXPORT ReadAwaiter read_connection(ConnectionState& state);
 FERRULE_EXPORT ReadResult take_carried_of_connection(ConnectionState& state);
 /// The writing members.
 FERRULE_EXPORT bool write_connection(ConnectionState& state, const std::byte* data, std::size_t size);
+FERRULE_EXPORT bool write_connection(ConnectionState& state, Lease& lease);
+FERRULE_EXPORT bool write_connection(ConnectionState& state, ReadResult& received);
 FERRULE_EXPORT std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum);
 FERRULE_EXPORT void advance_connection(ConnectionState& state, std::size_t bytes);
 FERRULE_EXPORT void shutdown_write_connection(ConnectionState& state);
@@ -217,6 +219,10 @@ public:
     bool write(std::string_view text) {
         return detail::write_connection(state(), reinterpret_cast<const std::byte*>(text.data()), text.size());
     }
+    /// As Connection::write.
+    bool write(Lease&& lease) { return detail::write_connection(state(), lease); }
+    /// As Connection::write.
+    bool write(ReadResult&& received) { return detail::write_connection(state(), received); }
     /// As Connection::span.
     [[nodiscard]] std::span<std::byte> span(std::size_t minimum = 1) {
         return detail::span_connection(state(), minimum);
@@ -275,6 +281,26 @@ public:
     bool write(std::string_view text) {
         return detail::write_connection(state(), reinterpret_cast<const std::byte*>(text.data()), text.size());
     }
+    /// Forwards received bytes, of this or another connection of the same reactor, behind what was written before and
+    /// without a copy (a few are copied, because that is cheaper). They hold buffers that all connections share: so
+    /// they leave by the end of the pass without a flush, with all that was written before them. The lease ends when
+    /// the kernel has taken them; until then the connection that they came from holds them, and is not read from when
+    /// it holds too many. False as for other bytes; the lease is still the caller's then.
+    ///
+    /// A lease of another reactor is misuse and aborts the process.
+    bool write(Lease&& lease) { return detail::write_connection(state(), lease); }
+    /// Forwards all of what a read has brought; what `consume` has said to be done with is not sent, and nothing is
+    /// carried. Otherwise as above.
+    ///
+    /// ```cpp
+    /// Task<> forward(Connection& from, Connection& to) {
+    ///     while (auto received = co_await from.read()) {
+    ///         to.write(std::move(received));
+    ///         co_await to.flush();
+    ///     }
+    /// }
+    /// ```
+    bool write(ReadResult&& received) { return detail::write_connection(state(), received); }
 
     /// At least `minimum` bytes (at least one) to write into in place, followed by `advance`. Empty when `write` would
     /// refuse. Valid until the next write, span, flush or await.

@@ -113,6 +113,7 @@ public:
     void reset() noexcept;
 
 private:
+    friend class Network;
     LeaseNode* node_ = nullptr;
     std::uint32_t offset_ = 0;
     std::uint32_t length_ = 0;
@@ -221,6 +222,7 @@ public:
 
 private:
     friend class ByteSequence;
+    friend class Network;
     LeaseNode* first_ = nullptr;
     std::uint32_t consumed_ = 0;
     bool partial_ = false;

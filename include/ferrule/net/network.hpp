@@ -185,6 +185,8 @@ private:
     friend class detail::FlushAwaiter;
     friend class detail::ConnectionHandle;
     friend bool detail::write_connection(ConnectionState&, const std::byte*, std::size_t);
+    friend bool detail::write_connection(ConnectionState&, Lease&);
+    friend bool detail::write_connection(ConnectionState&, ReadResult&);
     friend std::span<std::byte> detail::span_connection(ConnectionState&, std::size_t);
     friend void detail::advance_connection(ConnectionState&, std::size_t);
     friend std::size_t detail::writable_connection(const ConnectionState&) noexcept;
@@ -244,6 +246,10 @@ private:
     void give_back_block(LeaseNode& node) noexcept;
     void wait_in_starved(ConnectionState& state) noexcept;
     [[nodiscard]] static bool sends(const ConnectionState& state) noexcept;
+    [[nodiscard]] bool waits_for_lent(const ConnectionState& state) const noexcept {
+        return state.lent != 0 && (state.held >= options_.receive_lease_limit ||
+                                   state.received_bytes >= options_.receive_limit || crowded(state));
+    }
     bool arm_private_receive(ConnectionState& state) noexcept;
     void cancel_receive(ConnectionState& state) noexcept;
     void end_read(ConnectionState& state, EndReason reason, int error) noexcept;
@@ -325,7 +331,13 @@ private:
     [[nodiscard]] std::uint64_t limit_left(const ConnectionState& state) const noexcept;
     bool write_chained(ConnectionState& state, const std::byte* data, std::size_t size) noexcept;
     std::byte* room_chained(ConnectionState& state, std::size_t bytes) noexcept;
+    static void wrote_in_place(ConnectionState& state, std::uint32_t bytes) noexcept;
     bool continue_open(WriteChain& chain) noexcept;
+    bool forward(ConnectionState& state, Lease& lease) noexcept;
+    bool forward(ConnectionState& state, ReadResult& received) noexcept;
+    WriteChain* chain_for(ConnectionState& state, std::uint64_t bytes) noexcept;
+    void check_origin(const LeaseNode& node) const noexcept;
+    void send_soon(ConnectionState& state) noexcept;
     bool fill_vector(ConnectionState& state) noexcept;
     static void prepare_vector(abi::SubmissionEntry& entry, const ConnectionState& state, int flags) noexcept;
     void chain_done(ConnectionState& state) noexcept;
