@@ -276,9 +276,12 @@ std::vector<std::size_t> Resolver::State::order_of_servers(const Settings& asked
     const std::size_t first = asked.rotate ? next_server++ % count : 0;
     const std::uint64_t now_ns = reactor.kernel().monotonic_ns();
     std::vector<std::size_t> order;
-    for (std::size_t place = 0; place < count; ++place) order.push_back((first + place) % count);
-    std::stable_partition(order.begin(), order.end(),
-                          [&](std::size_t index) { return asked.servers[index].silent_until_ns <= now_ns; });
+    for (const bool silent : {false, true}) {
+        for (std::size_t place = 0; place < count; ++place) {
+            const std::size_t index = (first + place) % count;
+            if ((asked.servers[index].silent_until_ns > now_ns) == silent) order.push_back(index);
+        }
+    }
     return order;
 }
 

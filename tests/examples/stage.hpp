@@ -11,6 +11,7 @@
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/resolver.hpp>
 #include <ferrule/net/stream.hpp>
 #include <ferrule/net/udp_group.hpp>
 #include <ferrule/net/udp_socket.hpp>
