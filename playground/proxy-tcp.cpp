@@ -60,8 +60,7 @@ ferrule::Task<> forward(ferrule::ReadHalf reads, ferrule::WriteHalf writes, Rela
     ferrule::ReadHalf from = std::move(reads);
     ferrule::WriteHalf to = std::move(writes);
     while (auto received = co_await from.read()) {
-        for (const auto slice : received) to.write(slice);
-        received.reset();
+        to.write(std::move(received));  // the buffers that the kernel has filled: no copy
         const auto flushed = co_await to.flush();
         if (!flushed) {
             relay->fail(target, std::make_error_code(flushed.error()));
