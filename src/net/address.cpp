@@ -71,11 +71,6 @@ void append_name(std::string& text, std::string_view name) {
 
 }  // namespace
 
-Address::Address() noexcept {
-    std::memset(&storage_, 0, sizeof storage_);
-    storage_.any.sa_family = AF_UNSPEC;
-}
-
 Address Address::from_ipv4(const in_addr& address, std::uint16_t port) noexcept {
     Address result;
     result.storage_.ipv4.sin_family = AF_INET;

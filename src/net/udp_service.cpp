@@ -41,8 +41,7 @@ std::unexpected<UdpError> invalid(std::string message) {
 
 std::expected<void, UdpError> check(const UdpSocketOptions& options) {
     const AddressFamily family = options.address.family();
-    if (family != AddressFamily::ipv4 && family != AddressFamily::ipv6)
-        return failure("UDP socket for", options.address, EAFNOSUPPORT);
+    if (family == AddressFamily::unix_domain) return failure("UDP socket for", options.address, EAFNOSUPPORT);
     if (!std::has_single_bit(options.receive_buffer_count) || options.receive_buffer_count > BufferRing::buffers_max)
         return invalid("receive_buffer_count must be a power of two of at most 32768");
     if (options.datagram_size_max == 0 || options.datagram_size_max > datagram_bytes_max)
@@ -77,9 +76,9 @@ int ask_for_bytes(Kernel& kernel, int descriptor, const Address& address, std::u
 }
 
 /// What is set before bind, so that no datagram comes without it. Null, or the name of what failed.
-const char* prepare_socket(Kernel& kernel, int descriptor, const UdpSocketOptions& options, bool says_limits,
-                           int& result) {
-    const bool ipv6 = options.address.family() == AddressFamily::ipv6;
+const char* prepare_socket(Kernel& kernel, int descriptor, const Address& address, const UdpSocketOptions& options,
+                           bool says_limits, int& result) {
+    const bool ipv6 = address.family() == AddressFamily::ipv6;
     struct Option {
         const char* name;
         bool wanted;
@@ -101,11 +100,11 @@ const char* prepare_socket(Kernel& kernel, int descriptor, const UdpSocketOption
         result = set_flag(kernel, descriptor, option.level, option.option, option.value);
         if (result < 0) return option.name;
     }
-    result = ask_for_bytes(kernel, descriptor, options.address, options.socket_receive_bytes, SO_RCVBUF,
-                           "net.core.rmem_max", says_limits);
+    result = ask_for_bytes(kernel, descriptor, address, options.socket_receive_bytes, SO_RCVBUF, "net.core.rmem_max",
+                           says_limits);
     if (result < 0) return "SO_RCVBUF for";
-    result = ask_for_bytes(kernel, descriptor, options.address, options.socket_send_bytes, SO_SNDBUF,
-                           "net.core.wmem_max", says_limits);
+    result = ask_for_bytes(kernel, descriptor, address, options.socket_send_bytes, SO_SNDBUF, "net.core.wmem_max",
+                           says_limits);
     if (result < 0) return "SO_SNDBUF for";
     // Without it datagrams come one by one, which is only slower.
     if (options.gro) static_cast<void>(set_flag(kernel, descriptor, SOL_UDP, UDP_GRO, 1));
@@ -153,11 +152,11 @@ UdpService& UdpService::of(Reactor& reactor) {
 std::expected<int, UdpError> UdpService::open_descriptor(Kernel& kernel, const UdpSocketOptions& options,
                                                          bool says_limits) {
     if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
-    const Address& address = options.address;
+    const Address address = options.address.family() == AddressFamily::none ? Address::any(0) : options.address;
     const int descriptor = kernel.socket(address.data()->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return failure("UDP socket for", address, -descriptor);
     int result = 0;
-    const char* failed = prepare_socket(kernel, descriptor, options, says_limits, result);
+    const char* failed = prepare_socket(kernel, descriptor, address, options, says_limits, result);
     if (failed == nullptr) {
         result = kernel.bind(descriptor, address.data(), address.size());
         if (result >= 0) return descriptor;

@@ -825,7 +825,6 @@ Task<> broken_options(Reactor& reactor) {
     };
     const Address here = Address::loopback(0);
     const Wrong wrong[] = {
-        {{.address = {}}, "UDP socket for none"},
         {{.address = *Address::parse("unix:@name", 0)}, "UDP socket for unix:@name"},
         {{.address = here, .receive_buffer_count = 3}, "UdpSocketOptions::receive_buffer_count"},
         {{.address = here, .receive_buffer_count = 65536}, "UdpSocketOptions::receive_buffer_count"},
@@ -841,6 +840,9 @@ Task<> broken_options(Reactor& reactor) {
             EXPECT_THAT(socket.error().message, HasSubstr(one.said));
         }
     }
+    const UdpSocket anywhere = open(reactor, {});
+    EXPECT_TRUE(anywhere.local_address()->is_any());
+    EXPECT_NE(anywhere.local_address()->port(), 0);
     UdpSocket socket = open(reactor);
     const auto connected = socket.connect(Address::loopback_ipv6(1));
     EXPECT_FALSE(connected.has_value());

@@ -32,7 +32,7 @@ enum class AddressFamily : std::uint8_t {
 class FERRULE_EXPORT Address {
 public:
     /// No address; family() is AddressFamily::none and size() is 0.
-    Address() noexcept;
+    constexpr Address() noexcept : storage_{} {}
 
     /// Reads a literal address. `host` is one of
     ///   - an IPv4 literal, `127.0.0.1`: four decimal numbers, no shorter or octal forms;

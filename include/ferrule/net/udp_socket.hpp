@@ -23,8 +23,9 @@ namespace ferrule::inline v0 {
 
 /// How a UDP socket is opened. Every field has a sane default; what is off costs nothing.
 struct UdpSocketOptions {
-    /// Where it receives. Port 0: the system chooses one; UdpSocket::local_address tells which.
-    Address address = Address::any(0);
+    /// Where it receives. Port 0: the system chooses one; UdpSocket::local_address tells which. No address: that of
+    /// Address::any(0).
+    Address address{};
     /// Other sockets may be bound to the same address and share what comes (SO_REUSEPORT, socket(7)); see UdpGroup.
     bool reuse_port = false;
     /// `::` and IPv4-mapped addresses also take IPv4. An IPv4 address always makes an IPv4 socket.
