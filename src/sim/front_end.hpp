@@ -115,6 +115,9 @@ private:
     [[nodiscard]] std::span<std::byte> gather(Request& request);
     [[nodiscard]] std::span<std::byte> room_of(Request& request);
     void scatter(Request& request, std::size_t received, const Ancillary& with);
+    [[nodiscard]] static std::size_t layout_of(const Request& request) noexcept;
+    [[nodiscard]] static std::size_t lay_out(const Request& request, std::byte* buffer, std::size_t room,
+                                             std::size_t received, const Ancillary& with);
 
     // Time: front_end_timing.cpp
     void arm_linked_timeout(Request& request);

@@ -70,7 +70,13 @@ int FrontEnd::read_header(Request& request) {
     message.with.control = memory_at(header->msg_control, header->msg_controllen);
     if (writes(request)) {
         message.header = header;
+        if (request.multishot) {
+            // Its buffers have room for everything; the header only says for how much, once and for all.
+            message.name_room = header->msg_namelen;
+            return 0;
+        }
         if (header->msg_name != nullptr) message.name = memory_at(header->msg_name, header->msg_namelen);
+        if (selects_buffer(request) && header->msg_iovlen > 1) return -EINVAL;
     } else if (header->msg_name != nullptr) {
         message.with.name_length = std::min<socklen_t>(header->msg_namelen, sizeof message.with.name);
         std::memcpy(&message.with.name, header->msg_name, message.with.name_length);
@@ -128,8 +134,9 @@ void FrontEnd::claim_message(Request& request) {
     for (const std::span<std::byte> part : message.parts) {
         const std::size_t skipped = std::min(done, part.size());
         done -= skipped;
-        claim(part.subspan(skipped));
+        if (!selects_buffer(request)) claim(part.subspan(skipped));
     }
+    if (request.multishot) return;
     claim(message.with.control);
     if (message.header != nullptr) claim(memory_at(message.header, sizeof *message.header));
     claim(message.name);
@@ -186,6 +193,7 @@ void FrontEnd::scatter(Request& request, std::size_t received, const Ancillary& 
     std::size_t skipped = request.done;
     std::size_t from = 0;
     for (const std::span<std::byte> part : message.parts) {
+        if (selects_buffer(request)) break;
         const std::size_t behind = std::min(skipped, part.size());
         skipped -= behind;
         const std::size_t taken = std::min(part.size() - behind, std::min(received, message_bytes_.size()) - from);
@@ -198,6 +206,24 @@ void FrontEnd::scatter(Request& request, std::size_t received, const Ancillary& 
     if (message.header->msg_name != nullptr) message.header->msg_namelen = with.name_length;
     message.header->msg_controllen = with.control_length;
     message.header->msg_flags = with.flags;
+}
+
+// The layout of a multishot's buffer: a header, room for the name, room for control messages, the payload.
+std::size_t FrontEnd::layout_of(const Request& request) noexcept {
+    if (request.message == nullptr || !request.multishot) return 0;
+    return sizeof(abi::ReceiveMessageHeader) + request.message->name_room + request.message->with.control.size();
+}
+
+// What the completion says: with a payload of so many bytes, of which the buffer has room for `room`.
+std::size_t FrontEnd::lay_out(const Request& request, std::byte* buffer, std::size_t room, std::size_t received,
+                              const Ancillary& with) {
+    const abi::ReceiveMessageHeader header{
+        static_cast<std::uint32_t>(with.name_length), static_cast<std::uint32_t>(with.control_length),
+        static_cast<std::uint32_t>(received), static_cast<std::uint32_t>(with.flags)};
+    std::memcpy(buffer, &header, sizeof header);
+    const std::size_t name = std::min<std::size_t>(request.message->name_room, with.name_length);
+    std::memcpy(buffer + sizeof header, &with.name, name);
+    return layout_of(request) + std::min(received, room);
 }
 
 }  // namespace ferrule::inline v0::sim

@@ -134,6 +134,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
     if (!request.polled && (entry.ioprio & abi::receive_poll_first) != 0) return Outcome::again;
     const bool selects = selects_buffer(request);
     const bool whole = (entry.msg_flags & MSG_WAITALL) != 0;
+    const std::size_t layout = layout_of(request);
     const int flags = static_cast<int>(entry.msg_flags) | MSG_DONTWAIT;
     for (std::uint32_t round = 0;; ++round) {
         BufferGroup* group = nullptr;
@@ -145,9 +146,17 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             if (!request.polled && world_.fault(Fault::no_buffers_at_arm)) return finish(request, -ENOBUFS);
             if (request.polled && world_.fault(Fault::no_buffers_later)) return finish(request, -ENOBUFS);
             group = group_of(entry.buf_group);
-            if (group != nullptr) choice = group->choose(request.multishot ? request.multishot_left : entry.len);
+            const std::size_t length = request.multishot            ? request.multishot_left
+                                       : request.message != nullptr ? request.message->length
+                                                                    : entry.len;
+            if (group != nullptr) choice = group->choose(static_cast<std::uint32_t>(length));
             if (choice.data == nullptr) return finish(request, -ENOBUFS);
             into = {choice.data, choice.length};
+            if (into.size() < layout) {
+                group->put_back(choice);
+                return finish(request, -EFAULT);
+            }
+            into = into.subspan(layout);
         } else {
             into = room_of(request);
         }
@@ -156,9 +165,12 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             into = into.first(1 + world_.random().below(into.size() - 1));
         }
         Ancillary with;
+        if (request.message != nullptr) with.control = request.message->with.control;
+        if (layout != 0) with.control = {into.data() - with.control.size(), with.control.size()};
         const std::int64_t got =
             request.message != nullptr ? file.receive_message(into, with, flags) : file.receive(into, flags);
-        if (request.message != nullptr && got >= 0) scatter(request, static_cast<std::size_t>(got), with);
+        const bool laid_out = layout != 0 && got >= 0;
+        if (request.message != nullptr && got >= 0 && !laid_out) scatter(request, static_cast<std::size_t>(got), with);
         if (got == -EAGAIN) {
             if (choice.data != nullptr) group->put_back(choice);
             return request.multishot && request.polled ? Outcome::waits : Outcome::again;
@@ -175,7 +187,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             keep_rest(request, static_cast<std::size_t>(got));
             return Outcome::again;
         }
-        if (got <= 0) {
+        if (got <= 0 && !laid_out) {
             if (choice.data != nullptr) group->put_back(choice);
             if (got < 0 || (whole && room != 0)) mark_failed(request);
             request.result =
@@ -185,10 +197,13 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
         }
         request.idle_tries = 0;
         std::uint32_t completion = request.held.data != nullptr ? request.flags : 0;
-        if (choice.data != nullptr) completion = group->commit(choice, static_cast<std::uint32_t>(got));
+        const auto received = static_cast<std::size_t>(got);
+        const std::size_t filled =
+            laid_out ? lay_out(request, choice.data, into.size(), received, with) : std::min(received, into.size());
+        if (choice.data != nullptr) completion = group->commit(choice, static_cast<std::uint32_t>(filled));
         if (file.nonempty()) completion |= abi::completion_socket_nonempty;
-        const auto total = static_cast<std::int32_t>(got + request.done);
-        if (!request.multishot) return finish(request, total, completion);
+        const auto total = static_cast<std::int32_t>(laid_out ? filled : received + request.done);
+        if (!request.multishot || received == 0) return finish(request, total, completion);
         if (request.multishot_left != 0) {
             request.multishot_left -= static_cast<std::uint32_t>(got);
             if (request.multishot_left == 0) return finish(request, total, completion);
@@ -198,7 +213,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
         }
         // An end behind the bytes has been told of already, and is looked for at once.
         constexpr std::uint32_t ends = POLLRDHUP | POLLHUP | POLLERR;
-        if (features_.trusts_emptiness && (completion & abi::completion_socket_nonempty) == 0 &&
+        if (features_.trusts_emptiness && file.is_stream() && (completion & abi::completion_socket_nonempty) == 0 &&
             (file.readiness() & ends) == 0) {
             return request.polled ? Outcome::waits : Outcome::again;
         }
@@ -237,7 +252,6 @@ FrontEnd::Outcome FrontEnd::send(Request& request) {
 }
 
 FrontEnd::Outcome FrontEnd::connect(Request& request) {
-    const abi::SubmissionEntry& entry = request.entry;
     if (!request.file->is_socket()) return finish(request, -ENOTSOCK);
     const Ancillary& to = request.message->with;
     const auto* const address = reinterpret_cast<const sockaddr*>(&to.name);

@@ -149,7 +149,7 @@ int FrontEnd::prepare(Request& request) {
     if (static_cast<std::uint8_t>(entry.opcode) > features_.last_operation) return -EINVAL;
     if ((entry.flags & ~known_flags) != 0) return -EINVAL;
     if ((entry.flags & abi::entry_buffer_select) != 0 && entry.opcode != abi::Operation::receive &&
-        entry.opcode != abi::Operation::read) {
+        entry.opcode != abi::Operation::receive_message && entry.opcode != abi::Operation::read) {
         return -EOPNOTSUPP;
     }
     if (request.skip) drain_forbidden_ = true;

@@ -22,6 +22,8 @@ struct MessageHeader {
     /// Of what is received: the program's header, where the kernel writes lengths and flags, and its room for a name.
     msghdr* header = nullptr;
     std::span<std::byte> name;
+    /// Of what a multishot receives into each buffer.
+    std::size_t name_room = 0;
     /// Of the parts that are left, and of the rest, while the request waits.
     std::vector<Claim> claims;
 };

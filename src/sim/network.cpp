@@ -1,10 +1,12 @@
 #include <ferrule/assert.hpp>
 
+#include "sim/datagram_ports.hpp"
 #include "sim/internet_address.hpp"
 #include "sim/network.hpp"
 #include "sim/port_table.hpp"
 #include "sim/tcp_connection.hpp"
 #include "sim/tcp_socket.hpp"
+#include "sim/udp_socket.hpp"
 #include "sim/unix_socket.hpp"
 
 #include <algorithm>
@@ -111,6 +113,7 @@ Host::Host(Network& network, std::string name, std::uint32_t number)
       ipv4_(SocketAddress::ipv4(ipv4_network + number, 0)),
       ipv6_(ipv6_of(number)),
       ports_(std::make_unique<PortTable>(network.world())),
+      datagram_ports_(std::make_unique<DatagramPorts>(network.world())),
       unix_names_(std::make_unique<UnixNames>()) {}
 
 Host::~Host() = default;
@@ -143,6 +146,9 @@ std::expected<std::shared_ptr<File>, int> make_socket(Host& host, int domain, in
     if (domain != AF_INET && domain != AF_INET6) return std::unexpected(-EAFNOSUPPORT);
     if (kind == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP)) {
         return std::make_shared<TcpSocket>(host, domain);
+    }
+    if (kind == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP)) {
+        return std::make_shared<UdpSocket>(host, domain);
     }
     return std::unexpected(kind == SOCK_STREAM || kind == SOCK_DGRAM ? -EPROTONOSUPPORT : -ESOCKTNOSUPPORT);
 }

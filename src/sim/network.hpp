@@ -17,6 +17,7 @@
 
 namespace ferrule::inline v0::sim {
 
+class DatagramPorts;
 class Host;
 class PortTable;
 class TcpConnection;
@@ -98,6 +99,7 @@ public:
     int change_mode(const char* path, unsigned mode) noexcept;
 
     [[nodiscard]] PortTable& ports() noexcept { return *ports_; }
+    [[nodiscard]] DatagramPorts& datagram_ports() noexcept { return *datagram_ports_; }
     [[nodiscard]] UnixNames& unix_names() noexcept { return *unix_names_; }
 
 private:
@@ -110,12 +112,12 @@ private:
     SocketAddress ipv6_;
     bool isolated_ = false;
     std::unique_ptr<PortTable> ports_;
+    std::unique_ptr<DatagramPorts> datagram_ports_;
     std::unique_ptr<UnixNames> unix_names_;
 };
 
-/// socket(2): TCP over IPv4 and IPv6, Unix stream and datagram sockets; the flags in `type` are ignored (every File is
-/// non-blocking, who waits is the front end). -EAFNOSUPPORT, -EPROTONOSUPPORT, -ESOCKTNOSUPPORT, -EINVAL. UDP is not
-/// modelled: -EPROTONOSUPPORT.
+/// socket(2): TCP and UDP over IPv4 and IPv6, Unix stream and datagram sockets; the flags in `type` are ignored (every
+/// File is non-blocking, who waits is the front end). -EAFNOSUPPORT, -EPROTONOSUPPORT, -ESOCKTNOSUPPORT, -EINVAL.
 ///
 /// A blocking connect(2) is: connect; at -EINPROGRESS wait for POLLOUT, then connect again, which gives 0 or the error.
 /// A Unix stream socket whose listener's backlog is full gives -EAGAIN and is told with POLLOUT when there is room,

@@ -44,6 +44,12 @@ public:
     virtual int accept(int fd) = 0;
     virtual long send(int fd, std::string_view bytes, int flags) = 0;
     virtual long receive(int fd, std::span<char> into, int flags) = 0;
+    /// With a name, if it has one, and control messages.
+    virtual long send_message(int fd, std::string_view bytes, const sim::SocketAddress& to,
+                              std::string_view control) = 0;
+    /// msg_flags in `*flags`, the sender's name in `*from`, what came of control messages in `control`.
+    virtual long receive_message(int fd, std::span<char> into, sim::SocketAddress& from, std::string& control,
+                                 int* flags) = 0;
     virtual int shutdown(int fd, int how) = 0;
     virtual int close(int fd) = 0;
     virtual int set(int fd, int level, int name, const void* value, socklen_t length) = 0;
@@ -147,6 +153,38 @@ public:
     long receive(int fd, std::span<char> into, int flags) override {
         return result_of(::recv(fd, into.data(), into.size(), flags));
     }
+    long send_message(int fd, std::string_view bytes, const sim::SocketAddress& to, std::string_view control) override {
+        iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        if (to.family() != AF_UNSPEC) {
+            message.msg_name = const_cast<sockaddr*>(to.data());
+            message.msg_namelen = to.size();
+        }
+        message.msg_control = const_cast<char*>(control.data());
+        message.msg_controllen = control.size();
+        return result_of(::sendmsg(fd, &message, MSG_NOSIGNAL));
+    }
+    long receive_message(int fd, std::span<char> into, sim::SocketAddress& from, std::string& control,
+                         int* flags) override {
+        iovec part{into.data(), into.size()};
+        sockaddr_storage name{};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_name = &name;
+        message.msg_namelen = sizeof name;
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        const long result = result_of(::recvmsg(fd, &message, 0));
+        if (result < 0) return result;
+        from = sim::SocketAddress::from(reinterpret_cast<const sockaddr*>(&name), message.msg_namelen)
+                   .value_or(sim::SocketAddress{});
+        control.resize(message.msg_controllen);
+        *flags = message.msg_flags;
+        return result;
+    }
     int shutdown(int fd, int how) override { return result_of(::shutdown(fd, how)); }
     int close(int fd) override {
         open_.erase(fd);
@@ -219,6 +257,28 @@ public:
     }
     long receive(int fd, std::span<char> into, int flags) override {
         return file(fd).receive(std::as_writable_bytes(into), flags);
+    }
+    long send_message(int fd, std::string_view bytes, const sim::SocketAddress& to, std::string_view control) override {
+        sim::Ancillary with;
+        if (to.family() != AF_UNSPEC) {
+            with.name_length = to.size();
+            std::memcpy(&with.name, to.data(), to.size());
+        }
+        std::string own{control};
+        with.control = std::as_writable_bytes(std::span(own));
+        return file(fd).send_message(std::as_bytes(std::span(bytes)), with, 0);
+    }
+    long receive_message(int fd, std::span<char> into, sim::SocketAddress& from, std::string& control,
+                         int* flags) override {
+        sim::Ancillary with;
+        with.control = std::as_writable_bytes(std::span(control));
+        const long result = file(fd).receive_message(std::as_writable_bytes(into), with, 0);
+        if (result < 0) return result;
+        from = sim::SocketAddress::from(reinterpret_cast<const sockaddr*>(&with.name), with.name_length)
+                   .value_or(sim::SocketAddress{});
+        control.resize(with.control_length);
+        *flags = with.flags;
+        return result;
     }
     int shutdown(int fd, int how) override { return file(fd).shutdown(how); }
     int close(int fd) override {

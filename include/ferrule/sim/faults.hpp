@@ -42,6 +42,11 @@ enum class Fault : std::uint8_t {
     connect_refused,        ///< a connect of a ring ends with -ECONNREFUSED although somebody listens
     connect_unreachable,    ///< a connect of a ring finds no way: -ENETUNREACH at once, or -EHOSTUNREACH after seconds
     connect_vanishes,       ///< nobody answers a connect of a ring: -ETIMEDOUT after two minutes
+    datagram_lost,          ///< a UDP datagram does not arrive
+    datagram_doubled,       ///< it arrives twice
+    datagram_overtaken,     ///< it arrives later, behind others that were sent later
+    datagram_congested,     ///< one that is capable of ECN says that it met congestion
+    datagram_uncut,         ///< -EIO for a send with segmentation offload: the device does not cut
     count_of_faults,
 };
 
