@@ -13,11 +13,13 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -258,7 +260,9 @@ TEST_P(Programs, SaysWhatToTypeAndEndsWithZeroOnASignal) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Programs, testing::Values("plaintext", "echo", "raw", "hop", "multiport", "proxy-tcp"),
+INSTANTIATE_TEST_SUITE_P(All, Programs,
+                         testing::Values("plaintext", "echo", "raw", "hop", "multiport", "pipe", "stream", "big",
+                                         "proxy-tcp"),
                          [](const auto& each) {
                              std::string name = each.param;
                              std::replace(name.begin(), name.end(), '-', '_');
@@ -354,6 +358,90 @@ TEST_F(Playground, MultiportGreetsOnOnePortAndEchoesOnTheOther) {
     Client echoed(ports[1]);
     echoed.send("hello");
     EXPECT_EQ(echoed.receive(5), "hello");
+}
+
+TEST_F(Playground, P6PipeAnswersHeadsHoweverTheyCome) {
+    Program program("pipe", somewhere);
+    const auto port = program.ports().at(0);
+    const std::string head = "GET /one HTTP/1.1\r\nHost: here\r\n\r\n";
+    const std::string long_head = "GET /two HTTP/1.1\r\nCookie: " + repeated("long ", 2'000) + "\r\n\r\n";
+    const auto answer_to = [](const std::string& request) {
+        return "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(request.size()) +
+               "\r\n\r\n" + request;
+    };
+    // Byte by byte, and with the beginning of another one behind it.
+    Client slow(port);
+    for (const char byte : head) slow.send({&byte, 1});
+    EXPECT_EQ(slow.receive(answer_to(head).size()), answer_to(head));
+    slow.send(head + long_head + head.substr(0, 10));
+    EXPECT_EQ(slow.receive(answer_to(head).size()), answer_to(head));
+    EXPECT_EQ(slow.receive(answer_to(long_head).size()), answer_to(long_head));
+    slow.send(head.substr(10));
+    slow.end();
+    EXPECT_EQ(slow.receive_all(), answer_to(head));
+    // Many at once.
+    Client many(port);
+    many.send(repeated(head, 1'000));
+    many.end();
+    EXPECT_EQ(many.receive_all(), repeated(answer_to(head), 1'000));
+    // One that never ends.
+    Client endless(port);
+    endless.send("GET / HTTP/1.1\r\nCookie: " + repeated("endless ", 5'000));
+    EXPECT_TRUE(endless.receive_all().starts_with("HTTP/1.1 431 "));
+}
+
+TEST_F(Playground, S1StreamSendsBodiesBack) {
+    Program program("stream", somewhere);
+    Client client(program.ports().at(0));
+    for (const std::size_t size : {0, 1, 16'383, 16'384, 16'385, 1'000'000}) {
+        std::string body;
+        for (unsigned number = 0; body.size() < size; ++number) body += std::to_string(number) + ',';
+        body.resize(size);
+        const std::string length = std::to_string(size);
+        const std::string expected = "HTTP/1.1 200 OK\r\nContent-Length: " + length + "\r\n\r\n" + body;
+        client.send("POST / HTTP/1.1\r\ncontent-length:  " + length + "\r\n\r\n");
+        // At once: what comes back has to be read for the rest to be taken.
+        std::thread sender([&] { client.send(body); });
+        EXPECT_EQ(client.receive(expected.size()), expected);
+        sender.join();
+    }
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    client.end();
+    EXPECT_EQ(client.receive_all(), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+}
+
+// FNV-1a, as the program computes it.
+std::string checksum_of(std::string_view bytes) {
+    std::uint64_t hash = 0xcbf2'9ce4'8422'2325;
+    for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100'0000'01b3;
+    std::array<char, 17> text;
+    std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
+    return text.data();
+}
+
+TEST_F(Playground, BigAnswersWithTheSameBytesUnderEachPolicy) {
+    const std::string head =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 100000\r\n"
+        "ETag: \"1ea0f65462ce9bf3\"\r\n\r\n";
+    for (const char* policy : {"grow", "segmented", "back-pressure"}) {
+        Program program("big", somewhere_and({"--overflow", policy}));
+        Client client(program.ports().at(0));
+        // One after the other, and several at once.
+        for (const int requests : {1, 1, 5}) {
+            client.send(repeated("GET / HTTP/1.1\r\n\r\n", static_cast<std::size_t>(requests)));
+            for (int request = 0; request < requests; ++request) {
+                const std::string answered = client.receive(head.size());
+                const std::string body = client.receive(100'000);
+                EXPECT_EQ(checksum_of(body), "1ea0f65462ce9bf3") << policy;
+                EXPECT_EQ(answered, head) << policy;
+            }
+        }
+        client.end();
+        EXPECT_EQ(client.receive_all(), "");
+    }
+    Program wrong("big", somewhere_and({"--overflow", "spill"}));
+    EXPECT_EQ(wrong.rest(), "big: --overflow spill: it is grow, segmented, or back-pressure\n");
+    EXPECT_EQ(wrong.exit_status(), 1);
 }
 
 TEST_F(Playground, ProxyTcpPassesBytesAndEndsBothWays) {
