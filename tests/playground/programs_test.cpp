@@ -262,7 +262,7 @@ TEST_P(Programs, SaysWhatToTypeAndEndsWithZeroOnASignal) {
 
 INSTANTIATE_TEST_SUITE_P(All, Programs,
                          testing::Values("plaintext", "echo", "raw", "hop", "multiport", "pipe", "stream", "big",
-                                         "proxy-tcp"),
+                                         "proxy-tcp", "udp-echo"),
                          [](const auto& each) {
                              std::string name = each.param;
                              std::replace(name.begin(), name.end(), '-', '_');
@@ -442,6 +442,31 @@ TEST_F(Playground, BigAnswersWithTheSameBytesUnderEachPolicy) {
     Program wrong("big", somewhere_and({"--overflow", "spill"}));
     EXPECT_EQ(wrong.rest(), "big: --overflow spill: it is grow, segmented, or back-pressure\n");
     EXPECT_EQ(wrong.exit_status(), 1);
+}
+
+TEST_F(Playground, UdpEchoSendsDatagramsBack) {
+    Program program("udp-echo", somewhere);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(program.ports().at(0));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int number = 0; number < 8; ++number) {
+        // Of several clients, which the system spreads over the sockets.
+        const int client = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        const timeval limit{patience_s, 0};
+        ::setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        ASSERT_EQ(::connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+        for (const std::size_t size : {0, 1, 1'400, 65'507}) {
+            const std::string sent(size, static_cast<char>('a' + number));
+            ASSERT_EQ(::send(client, sent.data(), sent.size(), 0), static_cast<ssize_t>(size));
+            std::string received(65'536, '\0');
+            const ssize_t got = ::recv(client, received.data(), received.size(), 0);
+            ASSERT_GE(got, 0) << std::strerror(errno);
+            received.resize(static_cast<std::size_t>(got));
+            EXPECT_EQ(received, sent);
+        }
+        ::close(client);
+    }
 }
 
 TEST_F(Playground, ProxyTcpPassesBytesAndEndsBothWays) {
