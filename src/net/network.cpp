@@ -81,6 +81,7 @@ Network::~Network() {
             if (state.descriptor >= 0) reactor_->kernel().close(state.descriptor);
             for (WriteSlab* slab : {state.staged, state.sending}) {
                 if (slab == nullptr) continue;
+                if (slab->file) continue;  // its transfer has it
                 if (slab->chained) abandon_pieces(*slab);
                 give_back_slab(slab);
             }
@@ -269,11 +270,14 @@ void Network::begin_handler(ConnectionState& state) {
 
 // ---- accounts ----
 
+std::uint64_t detail::memory_of_slab(const WriteSlab& slab) noexcept {
+    const std::uint64_t own = SlabPool::block_bytes(slab.size_class);
+    return slab.chained ? own + static_cast<const WriteChain&>(slab).memory_bytes : own;
+}
+
 namespace {
 std::uint64_t block_of(const WriteSlab* slab) noexcept {
-    if (slab == nullptr) return 0;
-    const std::uint64_t own = SlabPool::block_bytes(slab->size_class);
-    return slab->chained ? own + static_cast<const WriteChain*>(slab)->memory_bytes : own;
+    return slab != nullptr ? detail::memory_of_slab(*slab) : 0;
 }
 }  // namespace
 

@@ -125,10 +125,11 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
     }
     slab->sequence = ring.next_sequence();
     abi::SubmissionEntry& entry = ring.entry();
+    const int flags = slab->more ? send_at_once | MSG_MORE : send_at_once;
     if constexpr (chained)
-        prepare_vector(entry, state, send_at_once);
+        prepare_vector(entry, state, flags);
     else
-        prepare::send(entry, state.descriptor, slab->data(), slab->size, send_at_once);
+        prepare::send(entry, state.descriptor, slab->data(), slab->size, flags);
     entry.flags = static_cast<std::uint8_t>(abi::entry_completion_skip_success | (link ? abi::entry_link : 0));
     entry.user_data = tag_of(send_kind_, state);
     state.send_silent = true;
@@ -137,6 +138,15 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
         state.close_linked = true;
         submit_close(state);
     }
+}
+
+/// Sends it in place of what is staged. Nothing is being sent.
+void Network::send_now(ConnectionState& state, WriteSlab& slab) noexcept {
+    state.sending = &slab;
+    if (slab.chained)
+        send_silently<true>(state, false);
+    else
+        send_silently<false>(state, false);
 }
 
 void Network::send_rest(ConnectionState& state) noexcept {
@@ -154,12 +164,17 @@ void Network::send_rest(ConnectionState& state) noexcept {
     else
         prepare::send(entry, state.descriptor, slab.data() + slab.sent, slab.size - slab.sent, send_when_possible);
     entry.user_data = tag_of(send_kind_, state);
+    wait_slowly(state);
+}
+
+/// The kernel waits for room, from now on.
+void Network::wait_slowly(ConnectionState& state) noexcept {
     state.send_slow = true;
     ++state.operations;
-    slab.since = ticks_now();
+    state.sending->since = ticks_now();
     counters_.slow_sends.add();
     if (options_.write_timeout.count() > 0) {
-        const std::uint64_t due = due_of(slab.since, options_.write_timeout);
+        const std::uint64_t due = due_of(state.sending->since, options_.write_timeout);
         if (!state.timer.armed() || reactor_->timers().due(state.timer) > due) reactor_->timers().arm(state.timer, due);
     }
 }
@@ -186,6 +201,10 @@ void Network::on_send(void* owner, const abi::Completion& completion) noexcept {
         --state.operations;
     }
     WriteSlab& slab = *state.sending;
+    if (slab.file) [[unlikely]] {
+        self.file_ready(state, completion.result);
+        return;
+    }
     if (completion.result > 0) slab.sent += static_cast<std::uint32_t>(completion.result);
     if (slab.sent == slab.size) {
         self.send_done(state);

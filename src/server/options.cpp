@@ -104,6 +104,7 @@ void check_network(const Checker& check, const NetworkOptions& options) {
     check.range("write_limit", options.write_limit, 1u, write_limit_max);
     if (options.write_overflow > WriteOverflow::back_pressure)
         check.refuse("write_overflow", "not one of WriteOverflow");
+    check.range("file_copy_limit", options.file_copy_limit, 0u, write_limit_max);
     if (options.write_slab_size > options.write_limit) {
         check.refuse("write_slab_size", std::to_string(options.write_slab_size) + " is more than write_limit, " +
                                             std::to_string(options.write_limit));

@@ -13,7 +13,6 @@
 #include <ferrule/net/network.hpp>
 #include <ferrule/net/resolver.hpp>
 #include <ferrule/net/stream.hpp>
-#include <ferrule/net/resolver.hpp>
 #include <ferrule/net/udp_group.hpp>
 #include <ferrule/net/udp_socket.hpp>
 #include <ferrule/reactor/deadline.hpp>

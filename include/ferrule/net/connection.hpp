@@ -19,6 +19,8 @@
 
 namespace ferrule::inline v0 {
 
+class FileTransfer;
+
 namespace detail {
 
 /// Waits for received bytes. One pointer; what it waits with lives in the connection's slot.
@@ -114,6 +116,8 @@ static_assert(sizeof(FlushAwaiter) == sizeof(void*));
 
 /// What counts in a connection's account.
 FERRULE_EXPORT std::uint64_t memory_of_connection(const ConnectionState& state) noexcept;
+/// What counts of a slab, or of all that is chained to it.
+FERRULE_EXPORT std::uint64_t memory_of_slab(const WriteSlab& slab) noexcept;
 
 /// What the whole connection and its halves have in common: a slot, and the generation that it had. Move-only.
 class FERRULE_EXPORT ConnectionHandle {
@@ -152,6 +156,7 @@ public:
     void abort();
 
 protected:
+    friend class ferrule::v0::FileTransfer;
     explicit ConnectionHandle(ConnectionState* state) noexcept;
     ~ConnectionHandle() = default;
 

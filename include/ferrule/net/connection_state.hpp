@@ -25,6 +25,8 @@ struct WriteSlab {
     bool flushed = false;         ///< somebody asked for it to be sent
     std::uint8_t size_class = 0;  ///< of the slab pool
     bool chained = false;         ///< it is the head of a chain (WriteChain)
+    bool file = false;            ///< it stands for a file (FileSend)
+    bool more = false;            ///< more follows at once: the last segment need not be full (MSG_MORE)
 
     /// Where the bytes are: behind this header.
     [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
@@ -68,7 +70,8 @@ struct ConnectionState {
 
     std::uint8_t error = 0;  // the errno that ended reading or writing
     std::uint8_t handles : 4 = 0;
-    CloseStage stage : 4 = CloseStage::open;
+    CloseStage stage : 3 = CloseStage::open;
+    bool sends_file : 1 = false;  // a send_file has begun and not ended
 
     // Asked for each message: bytes.
     bool receive_armed = false;  // a receive is in the kernel

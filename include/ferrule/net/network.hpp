@@ -13,11 +13,14 @@
 #include <ferrule/task/cancel.hpp>
 #include <ferrule/task/task.hpp>
 
+#include <sys/uio.h>
+
 #include <chrono>
 #include <cstdint>
 #include <expected>
 #include <functional>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <vector>
 
@@ -62,6 +65,7 @@ struct NetworkOptions {
     std::uint32_t write_slab_size = 960;                 ///< first block for written bytes
     std::uint32_t write_limit = 16u << 20;               ///< written bytes that may wait; then `write` refuses
     WriteOverflow write_overflow = WriteOverflow::grow;  ///< what becomes of a write that finds its block full
+    std::uint32_t file_copy_limit = 32u << 10;  ///< `send_file` of so many bytes reads them behind what was written
     /// Bytes of one connection in one account: received slices, carried, privately received and written data in
     /// blocks, and its handler's frames (Connection::memory_bytes). At the bound `write` refuses, and a read ends with
     /// `limit`, or, while bytes are being sent, waits until that is over.
@@ -103,6 +107,8 @@ struct NetworkCounters {
 /// Serves one connection. What it throws closes the connection and goes to Reactor::on_fault.
 using ConnectionHandler = std::function<Task<>(Connection)>;
 
+class FileTransfer;
+struct FileSend;
 struct FlushWait;
 struct ReadWait;
 struct WriteChain;
@@ -181,6 +187,7 @@ private:
     friend class ReadHalf;
     friend class WriteHalf;
     friend class Listener;
+    friend class FileTransfer;
     friend class detail::ReadAwaiter;
     friend class detail::FlushAwaiter;
     friend class detail::ConnectionHandle;
@@ -193,6 +200,7 @@ private:
     friend void detail::shutdown_write_connection(ConnectionState&);
     friend void detail::release_connection(ConnectionState&) noexcept;
     friend void detail::release_reading(ConnectionState&) noexcept;
+    friend struct FileSend;
     friend struct FlushWait;
     friend struct ReadWait;
     friend detail::ReadAwaiter detail::read_connection(ConnectionState&);
@@ -297,7 +305,9 @@ private:
     void give_back_slab(WriteSlab* slab) noexcept { slabs_.give_back_class(slab, slab->size_class); }
     /// A slab that was staged or sent, whatever it is.
     void release_slab(ConnectionState& state, WriteSlab* slab) noexcept {
-        if (slab->chained) [[unlikely]]
+        if (slab->file) [[unlikely]]
+            end_file(state, *slab);
+        else if (slab->chained) [[unlikely]]
             release_chain(state, slab);
         else
             give_back_slab(slab);
@@ -354,6 +364,16 @@ private:
     bool append_segment(ConnectionState& state, WriteSlab* slab) noexcept;
     /// Gives it back unused.
     void drop_segment(ConnectionState& state, WriteSlab* slab) noexcept;
+
+    // Files: what stands for one among the slabs.
+    void send_now(ConnectionState& state, WriteSlab& slab) noexcept;
+    void wait_slowly(ConnectionState& state) noexcept;
+    void file_ready(ConnectionState& state, std::int32_t result) noexcept;
+    void end_file(ConnectionState& state, WriteSlab& slab) noexcept;
+    void after_file(ConnectionState& state) noexcept;
+    void wake_file(FileSend& send) noexcept;
+    void unreference(FileSend& send) noexcept;
+    std::span<const iovec> warm_pieces() noexcept;
 
     // Closing.
     static void on_close(void* owner, const abi::Completion& completion) noexcept;
@@ -415,6 +435,8 @@ private:
     FlushWait* free_flush_waits_ = nullptr;
     std::vector<std::unique_ptr<ReadWait>> read_wait_memory_;
     ReadWait* free_read_waits_ = nullptr;
+    std::unique_ptr<std::byte[]> warm_memory_;  // files are read into it to be in the page cache; nobody looks at it
+    std::vector<iovec> warm_pieces_;
     std::vector<std::unique_ptr<Listener>> listeners_;
     struct Waiting {
         int descriptor;
