@@ -21,7 +21,17 @@
 
 namespace {
 
-// A train of datagrams, which the kernel has joined, goes back as one, too.
+// A train of datagrams, which the kernel has joined, goes back as one, too, and with the congestion bits that came.
+bool send_back(ferrule::UdpSocket& socket, const ferrule::Datagram& datagram) {
+    ferrule::DatagramSendOptions options;
+    options.segment_size = static_cast<std::uint16_t>(datagram.segment_size());
+    options.ecn = datagram.ecn();
+    // A socket on every address answers from the one that was asked.
+    if (const ferrule::Address own = datagram.local_address(); own.family() != ferrule::AddressFamily::none)
+        options.source = own;
+    return socket.send_to(datagram.sender(), datagram.payload(), options);
+}
+
 ferrule::Task<> echo(ferrule::UdpSocket socket) {
     for (;;) {
         const auto datagram = co_await socket.receive();
@@ -30,13 +40,10 @@ ferrule::Task<> echo(ferrule::UdpSocket socket) {
             if (socket.end_reason() == ferrule::EndReason::failed) continue;
             co_return;
         }
-        ferrule::DatagramSendOptions options;
-        options.segment_size = static_cast<std::uint16_t>(datagram.segment_size());
-        // A socket on every address answers from the one that was asked.
-        if (const ferrule::Address own = datagram.local_address(); own.family() != ferrule::AddressFamily::none) {
-            options.source = own;
-        }
-        socket.send_to(datagram.sender(), datagram.payload(), options);
+        if (send_back(socket, datagram)) continue;
+        // Too many wait to be sent: what comes meanwhile waits in the socket's buffer, and beyond that is dropped.
+        co_await socket.flush();
+        send_back(socket, datagram);
     }
 }
 
@@ -47,12 +54,13 @@ int main(int count, char** arguments) {
     std::uint16_t port = 8080;
     std::uint32_t reactor_count = std::max(1u, std::thread::hardware_concurrency());
     ferrule::UdpSocketOptions options;
-    options.gro = true;
-    options.packet_info = true;
+    options.gro = options.ecn = true;
     playground::CommandLine line("udp-echo", "Sends each datagram back to whom it came from.");
     line.add("--host", "ADDRESS", "where to receive: an IPv4 or IPv6 address; default 0.0.0.0", host);
     line.add("--port", "NUMBER", "the UDP port, 0 for any free one; default 8080", port);
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", reactor_count);
+    line.add("--buffers", "NUMBER", "datagrams that a reactor may have received and not yet answered; default 64",
+             options.receive_buffer_count);
     line.parse(count, arguments);
     reactor_count = std::max(1u, reactor_count);
 
@@ -60,6 +68,8 @@ int main(int count, char** arguments) {
         const auto address = ferrule::Address::parse(host, port);
         if (!address) throw std::runtime_error("--host " + host + ": " + address.error().message());
         options.address = *address;
+        // A socket on one address answers from that one anyway.
+        options.packet_info = address->is_any();
         const auto group = ferrule::UdpGroup::open(reactor_count, options);
         if (!group) throw std::runtime_error(group.error().message);
 

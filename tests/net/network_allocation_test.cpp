@@ -1,6 +1,8 @@
 #include <ferrule/net/buffered_reader.hpp>
 #include <ferrule/net/byte_stream.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/udp_socket.hpp>
+#include <ferrule/reactor/reactor.hpp>
 
 #include "support/client_socket.hpp"
 #include "support/network_engine.hpp"
@@ -214,6 +216,50 @@ TEST(NetworkAllocation, a_connection_in_steady_state_allocates_nothing_but_the_h
     counted_ones = allocations.load() - before;
     engine.on_reactor([] { counted = false; });
     EXPECT_EQ(counted_ones, 0u);
+}
+
+// ---- datagrams ----
+
+/// Two sockets of one reactor that answer each other, in trains and alone.
+ferrule::Task<> exchange_datagrams(ferrule::Reactor& reactor, std::uint32_t buffers, std::uint64_t* allocated) {
+    const ferrule::UdpSocketOptions options{
+        .address = ferrule::Address::loopback(0), .receive_buffer_count = buffers, .gro = true, .ecn = true};
+    auto opened = ferrule::UdpSocket::open(reactor, options);
+    auto other = ferrule::UdpSocket::open(reactor, options);
+    const ferrule::Address there = *other->local_address();
+    const std::string bytes(3000, 'x');
+    std::uint64_t before = 0;
+    for (int turn = 0; turn < 2000; ++turn) {
+        if (turn == 1000) {
+            counted = true;
+            before = allocations.load();
+        }
+        for (const std::uint16_t segment_size : {std::uint16_t{0}, std::uint16_t{1000}}) {
+            opened->send_to(there, bytes, {.segment_size = segment_size, .ecn = ferrule::Ecn::capable_0});
+            auto question = co_await other->receive();
+            EXPECT_EQ(question.size(), bytes.size());
+            other->send_to(question.sender(), question.payload());
+            question.reset();
+            const auto flushed = co_await other->flush();
+            EXPECT_TRUE(flushed.has_value());
+            auto answer = co_await opened->receive();
+            EXPECT_EQ(answer.size(), bytes.size());
+        }
+    }
+    *allocated = allocations.load() - before;
+    counted = false;
+    reactor.stop();
+}
+
+TEST(NetworkAllocation, a_datagram_in_steady_state_allocates_nothing) {
+    for (const std::uint32_t buffers : {64u, 1u}) {
+        ferrule::Reactor reactor;
+        std::uint64_t allocated = 1;
+        reactor.on_start(
+            [&](ferrule::Reactor& started) { started.spawn(exchange_datagrams(started, buffers, &allocated)); });
+        reactor.run();
+        EXPECT_EQ(allocated, 0u);
+    }
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 // The playground's programs as their users meet them: started, talked to, and ended by a signal.
+#include "support/datagram_peer.hpp"
+
 #include <gtest/gtest.h>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -466,6 +469,36 @@ TEST_F(Playground, UdpEchoSendsDatagramsBack) {
             EXPECT_EQ(received, sent);
         }
         ::close(client);
+    }
+}
+
+TEST_F(Playground, UdpEchoSendsCongestionBitsBack) {
+    Program program("udp-echo", somewhere);
+    const ferrule::Address there = ferrule::Address::loopback(program.ports().at(0));
+    ferrule_test::DatagramPeer peer;
+    for (const int bits : {0, 1, 2, 3}) {
+        peer.send_marked(there, "marked", bits);
+        const auto answer_of_it = peer.receive();
+        EXPECT_EQ(answer_of_it.bytes, "marked");
+        EXPECT_EQ(answer_of_it.traffic_class, bits);
+    }
+}
+
+TEST_F(Playground, UdpEchoAnswersFromTheAddressThatWasAsked) {
+    Program program("udp-echo", {"--host=0.0.0.0", "--port=0", "--reactors=1", "--buffers=4"});
+    const std::string text = program.line();
+    const auto port = static_cast<std::uint16_t>(std::stoi(text.substr(text.rfind(':') + 1)));
+    // All of 127.0.0.0/8 is this machine.
+    const ferrule::Address second = *ferrule::Address::parse("127.0.0.2", port);
+    ferrule_test::DatagramPeer peer;
+    peer.set(SOL_UDP, UDP_SEGMENT, 100);
+    for (int turn = 0; turn < 3; ++turn) {
+        peer.send_to(second, std::string(250, 'x'));
+        for (const std::size_t length : {100, 100, 50}) {
+            const auto received = peer.receive();
+            EXPECT_EQ(received.bytes, std::string(length, 'x')) << "a train goes back as a train";
+            EXPECT_EQ(received.sender, second);
+        }
     }
 }
 
