@@ -311,6 +311,11 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
     return network.write_slowly(state, data, size);
 }
 
+bool write_connection(ConnectionState& state, const SharedBytes& bytes) {
+    check_thread(*state.network->reactor_, "Connection::write_shared");
+    return state.network->write_shared(state, bytes);
+}
+
 bool write_connection(ConnectionState& state, Lease& lease) {
     check_thread(*state.network->reactor_, "Connection::write");
     return state.network->forward(state, lease);

@@ -2,6 +2,7 @@
 #include <ferrule/net/network.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "net/shared_count.hpp"
 #include "net/waits.hpp"
 #include "net/write_chain.hpp"
 
@@ -11,6 +12,7 @@
 #include <bit>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 namespace ferrule::inline v0 {
@@ -39,6 +41,10 @@ std::uint32_t space_of(const WriteSlab& slab) noexcept {
 
 WriteSlab& slab_of(const LeaseNode& piece) noexcept {
     return *reinterpret_cast<WriteSlab*>(piece.block);
+}
+
+bool is_shared(const LeaseNode& piece) noexcept {
+    return piece.owner == LeaseOwner::shared && piece.home == nullptr;
 }
 
 std::uint64_t memory_of(const LeaseNode& piece) noexcept {
@@ -263,6 +269,31 @@ std::byte* Network::room_chained(ConnectionState& state, std::size_t bytes) noex
     return open->data() + open->size;
 }
 
+// ---- shared bytes ----
+
+bool Network::write_shared(ConnectionState& state, const SharedBytes& bytes) {
+    if (bytes.count_ == nullptr || bytes.size() <= forward_copy_limit)
+        return detail::write_connection(state, bytes.slice().data(), bytes.size());
+    if (bytes.count_->host != reactor_) [[unlikely]]
+        throw std::logic_error("Connection::write_shared: the bytes are of another reactor (SharedBytes::for_reactor)");
+    if (state.write_failed || state.fin_wanted) return false;
+    WriteChain* chain = chain_for(state, bytes.size());
+    if (chain == nullptr) return false;
+    LeaseNode* piece = take_node();
+    if (piece == nullptr) {
+        refuse_write(state);
+        return false;
+    }
+    piece->owner = LeaseOwner::shared;
+    piece->home = nullptr;
+    piece->data = const_cast<std::byte*>(bytes.slice().data());  // nobody writes to what is sent
+    piece->length = static_cast<std::uint32_t>(bytes.size());
+    piece->block = reinterpret_cast<std::byte*>(bytes.count_);
+    bytes.count_->add();
+    link(*chain, *piece);
+    return true;
+}
+
 // ---- forwarding ----
 
 void Network::check_origin(const LeaseNode& node) const noexcept {
@@ -471,6 +502,11 @@ LeaseNode* Network::trim_chain(WriteChain& chain, std::uint64_t bytes) noexcept 
 // ---- giving back ----
 
 void Network::release_piece(LeaseNode& piece) noexcept {
+    if (is_shared(piece)) {
+        reinterpret_cast<detail::SharedCount*>(piece.block)->release();
+        free_node(piece);
+        return;
+    }
     if (piece.owner != LeaseOwner::slab) {
         if (piece.home == nullptr) --piece.connection->lent;
         detail::give_back_lease(piece);
@@ -502,6 +538,8 @@ void Network::abandon_pieces(WriteSlab& head) noexcept {
     for (const LeaseNode* piece = chain.first; piece != nullptr; piece = piece->next) {
         if (piece->owner == LeaseOwner::slab) {
             if (piece->block != nullptr) give_back_slab(&slab_of(*piece));
+        } else if (is_shared(*piece)) {
+            reinterpret_cast<detail::SharedCount*>(piece->block)->release();
         } else if (piece->owner == LeaseOwner::heap) {
             slabs_.give_back(piece->block, piece->block_bytes);
         }

@@ -4,6 +4,7 @@
 #include <ferrule/net/connection_state.hpp>
 #include <ferrule/net/end_reason.hpp>
 #include <ferrule/net/lease.hpp>
+#include <ferrule/net/shared_bytes.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/task.hpp>
@@ -176,6 +177,7 @@ FERRULE_EXPORT ReadAwaiter read_connection(ConnectionState& state);
 FERRULE_EXPORT ReadResult take_carried_of_connection(ConnectionState& state);
 /// The writing members.
 FERRULE_EXPORT bool write_connection(ConnectionState& state, const std::byte* data, std::size_t size);
+FERRULE_EXPORT bool write_connection(ConnectionState& state, const SharedBytes& bytes);
 FERRULE_EXPORT bool write_connection(ConnectionState& state, Lease& lease);
 FERRULE_EXPORT bool write_connection(ConnectionState& state, ReadResult& received);
 FERRULE_EXPORT std::span<std::byte> span_connection(ConnectionState& state, std::size_t minimum);
@@ -224,6 +226,8 @@ public:
     bool write(std::string_view text) {
         return detail::write_connection(state(), reinterpret_cast<const std::byte*>(text.data()), text.size());
     }
+    /// As Connection::write_shared.
+    bool write_shared(const SharedBytes& bytes) { return detail::write_connection(state(), bytes); }
     /// As Connection::write.
     bool write(Lease&& lease) { return detail::write_connection(state(), lease); }
     /// As Connection::write.
@@ -286,6 +290,11 @@ public:
     bool write(std::string_view text) {
         return detail::write_connection(state(), reinterpret_cast<const std::byte*>(text.data()), text.size());
     }
+    /// As `write`, without a copy (a few bytes are copied, because that is cheaper): the bytes are kept until the
+    /// kernel has taken them. They count as written bytes do. Of another reactor (SharedBytes::for_reactor) is misuse
+    /// and throws std::logic_error.
+    bool write_shared(const SharedBytes& bytes) { return detail::write_connection(state(), bytes); }
+
     /// Forwards received bytes, of this or another connection of the same reactor, behind what was written before and
     /// without a copy (a few are copied, because that is cheaper). They hold buffers that all connections share: so
     /// they leave by the end of the pass without a flush, with all that was written before them. The lease ends when

@@ -19,7 +19,7 @@ struct ConnectionState;
 enum class LeaseOwner : std::uint8_t {
     ring,    ///< a buffer that the kernel fills; it goes back to the ring
     heap,    ///< a block of the reactor's slab pool: gathered bytes, and what a starved reader received
-    shared,  ///< somebody else's: of a LeaseHome
+    shared,  ///< somebody else's: of a LeaseHome; SharedBytes among the pieces of a chain
     tls,     ///< decrypted bytes of a TLS session: of a LeaseHome
     slab,    ///< not received at all: a block of written bytes among the pieces of a chain
 };

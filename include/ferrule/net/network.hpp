@@ -192,6 +192,7 @@ private:
     friend class detail::FlushAwaiter;
     friend class detail::ConnectionHandle;
     friend bool detail::write_connection(ConnectionState&, const std::byte*, std::size_t);
+    friend bool detail::write_connection(ConnectionState&, const SharedBytes&);
     friend bool detail::write_connection(ConnectionState&, Lease&);
     friend bool detail::write_connection(ConnectionState&, ReadResult&);
     friend std::span<std::byte> detail::span_connection(ConnectionState&, std::size_t);
@@ -343,6 +344,7 @@ private:
     std::byte* room_chained(ConnectionState& state, std::size_t bytes) noexcept;
     static void wrote_in_place(ConnectionState& state, std::uint32_t bytes) noexcept;
     bool continue_open(WriteChain& chain) noexcept;
+    bool write_shared(ConnectionState& state, const SharedBytes& bytes);
     bool forward(ConnectionState& state, Lease& lease) noexcept;
     bool forward(ConnectionState& state, ReadResult& received) noexcept;
     WriteChain* chain_for(ConnectionState& state, std::uint64_t bytes) noexcept;

@@ -61,6 +61,9 @@ public:
 
     /// Whether no message waits. A plain load. A closed inbox is empty.
     [[nodiscard]] bool empty() const noexcept { return !is_message(head_.load(std::memory_order_relaxed)); }
+    /// Whether the receiver has ended, so that nothing is taken any more. What its thread did before is seen. Any
+    /// thread.
+    [[nodiscard]] bool closed() const noexcept { return head_.load(std::memory_order_acquire) == closed_head(); }
     /// Announces sleep. False when messages wait: then the receiver must not sleep, and is not announced.
     bool announce_sleep() noexcept {
         sleeping_.store(1, std::memory_order_seq_cst);
