@@ -128,13 +128,16 @@ int main(int count, char** arguments) {
     line.add("--to", "HOST:PORT", "the service: an address or a name, or unix:PATH; default localhost:80", to);
     line.add("--idle", "SECONDS", "end a connection one of whose sides is silent for so long; default 0: never",
              idle_seconds);
-    line.add("--buffers", "NUMBER", "receive buffers of each reactor, a power of two; default 256",
+    line.add("--buffers", "NUMBER", "receive buffers of each reactor, a power of two; default 128",
              options.network.receive_buffer_count);
-    line.add("--buffer-size", "BYTES", "of each of them; default 16384", options.network.receive_buffer_size);
+    line.add("--buffer-size", "BYTES", "of each of them; default 65536", options.network.receive_buffer_size);
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", options.reactors);
     line.add("--quiet", "say nothing of connections that fail", service.quiet);
-    options.network.receive_buffer_count = 256;
-    options.network.receive_buffer_size = 16 * 1024;
+    // Large pieces are what makes a byte cheap. A connection that is sent from too slowly holds four of them, and then
+    // its sender has to wait.
+    options.network.receive_buffer_count = 128;
+    options.network.receive_buffer_size = 64 * 1024;
+    options.network.receive_lease_limit = 4;
     line.parse(count, arguments);
     options.network.idle_timeout = std::chrono::seconds(idle_seconds);
 

@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 100
 PLAYGROUND = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ".")
 MEGABYTE = 1 << 20
 # What the proxy may take beyond what it has when it has served a connection: its buffers, and what its sockets' accounts hold.
-GROWTH_MAX = 24 * MEGABYTE
+GROWTH_MAX = 16 * MEGABYTE
 
 
 def find_program(name):
@@ -182,10 +182,10 @@ def make_file(path, megabytes):
 class Nginx(unittest.TestCase):
     """A long download."""
 
-    MEGABYTES = 192
+    MEGABYTES = 64
 
     @contextlib.contextmanager
-    def proxy_of_a_file(self):
+    def proxy_of_a_file(self, *options):
         nginx = find_program("nginx")
         with folder() as path:
             checksum = make_file(path / "file", self.MEGABYTES)
@@ -196,28 +196,40 @@ class Nginx(unittest.TestCase):
                 http {{ access_log off; sendfile on; server {{ listen unix:{path}/nginx; root {path}; }} }}
             """)
             with running([nginx, "-e", "stderr", "-p", path, "-c", path / "nginx.conf"], path / "nginx.log", f"{path}/nginx"), \
-                    program("proxy-tcp", path, "--to", f"unix:{path}/nginx", "--reactors", "1") as proxy:
+                    program("proxy-tcp", path, "--to", f"unix:{path}/nginx", "--reactors", "1", *options) as proxy:
                 yield proxy, checksum
 
-    def download(self, proxy, pauses=0, receive_buffer=None):
-        """The checksum of the file, of which the first megabytes are read with so many pauses."""
+    @contextlib.contextmanager
+    def answer(self, proxy, receive_buffer=None):
+        """What comes behind the head of the answer."""
         with connect(("127.0.0.1", proxy.port), receive_buffer) as client:
             client.sendall(b"GET /file HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
             reader = client.makefile("rb")
             while reader.readline() != b"\r\n":
                 pass
-            checksum = hashlib.sha256()
-            for _ in range(pauses):
-                checksum.update(reader.read(16 * 1024))
-                time.sleep(0.01)
-            while data := reader.read(MEGABYTE):
-                checksum.update(data)
-            return checksum.hexdigest()
+            yield reader
+
+    def checksum(self, reader, pauses=0):
+        """Of the file, of which the first megabytes are read with so many pauses."""
+        checksum = hashlib.sha256()
+        for _ in range(pauses):
+            checksum.update(reader.read(16 * 1024))
+            time.sleep(0.01)
+        while data := reader.read(MEGABYTE):
+            checksum.update(data)
+        return checksum.hexdigest()
 
     def test_arrives_whole(self):
-        with self.proxy_of_a_file() as (proxy, checksum):
-            self.assertEqual(self.download(proxy), checksum)
+        with self.proxy_of_a_file() as (proxy, checksum), self.answer(proxy) as reader:
+            self.assertEqual(self.checksum(reader), checksum)
             self.assertNotIn("client", proxy.said())
+
+    def test_beside_one_that_takes_nothing_and_holds_all_buffers(self):
+        with self.proxy_of_a_file("--buffers", "4") as (proxy, checksum), self.answer(proxy, receive_buffer=4096) as stuck:
+            for _ in range(2):
+                with self.answer(proxy) as reader:
+                    self.assertEqual(self.checksum(reader), checksum)
+            self.assertEqual(self.checksum(stuck), checksum)
 
     def test_of_a_slow_reader_takes_no_more_memory(self):
         with self.proxy_of_a_file() as (proxy, checksum):
@@ -225,8 +237,9 @@ class Nginx(unittest.TestCase):
                 client.sendall(b"GET /nothing HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
                 self.assertTrue(client.makefile("rb").read().startswith(b"HTTP/1.1 404"))
             before = proxy.memory()
-            # Without back-pressure, the whole file would be in the proxy a fraction of this second later.
-            self.assertEqual(self.download(proxy, pauses=100, receive_buffer=64 * 1024), checksum)
+            # Without back-pressure, all of the file would be in the proxy a fraction of this second later.
+            with self.answer(proxy, receive_buffer=64 * 1024) as reader:
+                self.assertEqual(self.checksum(reader, pauses=100), checksum)
             self.assertLess(proxy.memory() - before, GROWTH_MAX)
 
 
