@@ -28,20 +28,6 @@ constexpr std::size_t list_entries = 64;
 /// answered and the next are every request's.
 constexpr std::uint32_t slices_not_asked_for = 4;
 
-std::unique_ptr<BufferRing> make_buffers(Reactor& reactor, const NetworkOptions& options) {
-    BufferRing::Options ring_options;
-    ring_options.count = options.receive_buffer_count;
-    ring_options.size = options.receive_buffer_size;
-    ring_options.incremental = options.incremental_buffers;
-    auto buffers = BufferRing::create(reactor.ring(), ring_options);
-    if (!buffers && options.incremental_buffers) {
-        ring_options.incremental = false;
-        buffers = BufferRing::create(reactor.ring(), ring_options);
-    }
-    if (!buffers) throw std::system_error(buffers.error().code, "receive buffers: " + buffers.error().message);
-    return std::make_unique<BufferRing>(std::move(*buffers));
-}
-
 }  // namespace
 
 // ---- making and ending ----
@@ -49,12 +35,13 @@ std::unique_ptr<BufferRing> make_buffers(Reactor& reactor, const NetworkOptions&
 Network::Network(Reactor& reactor, NetworkOptions options)
     : reactor_(&reactor),
       options_(options),
-      buffers_(make_buffers(reactor, options)),
       slabs_(reactor.memory_account, options.memory_limit, options.memory_kept),
       first_slab_class_(static_cast<std::uint8_t>(
           SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))),
       pause_considered_from_(std::min(options.receive_lease_limit, slices_not_asked_for)) {
+    prepare_buffers();
     receive_kind_ = reactor.add_completion_route(this, &Network::on_receive);
+    own_receive_kind_ = reactor.add_completion_route(this, &Network::on_own_receive);
     send_kind_ = reactor.add_completion_route(this, &Network::on_send);
     close_kind_ = reactor.add_completion_route(this, &Network::on_close);
     accept_kind_ = reactor.add_completion_route(this, [](void* owner, const abi::Completion& completion) noexcept {
@@ -73,6 +60,7 @@ Network::Network(Reactor& reactor, NetworkOptions options)
 
 Network::~Network() {
     reactor_->remove_subsystem(*this);
+    reactor_->memory_account.credit(connection_rings_ * connection_ring_bytes_);
     for (const Waiting& waiting : waiting_) reactor_->kernel().close(waiting.descriptor);
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
@@ -149,6 +137,8 @@ ConnectionState* Network::take_state() noexcept {
         const std::uint32_t count = state_count_;
         try {
             states_.reserve(states_.size() + 1);
+            if (buffer_mode_ == BufferMode::per_connection_incremental)
+                connection_buffers_.resize(state_count_ + states_per_chunk);
             carriers_.push_back(0);
             states_.push_back(std::make_unique<ConnectionState[]>(states_per_chunk));
         } catch (const std::bad_alloc&) {
@@ -178,6 +168,7 @@ void Network::free_state(ConnectionState& state) noexcept {
     FERRULE_ASSERT(!state.timer.armed() && state.reader == nullptr && state.received_first == nullptr &&
                    state.carry == nullptr);
     state = ConnectionState{};
+    if (!connection_buffers_.empty()) connection_buffers_[index].used = false;
     state.network = this;
     state.index = index;
     state.generation = generation;
@@ -391,7 +382,7 @@ void Network::publish_counters() noexcept {
     counters_.bytes_received.set(tally_.bytes_received);
     counters_.bytes_sent.set(tally_.bytes_sent);
     counters_.sends.set(tally_.sends);
-    counters_.leases.set(buffers_->slices() + heap_leases_);
+    counters_.leases.set(leases());
 }
 
 void Network::after_completions() noexcept {

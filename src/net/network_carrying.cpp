@@ -13,6 +13,14 @@ namespace ferrule::inline v0 {
 // What reads leave behind: it stays in the buffers that the kernel has filled, and leaves them when they run short, so
 // that a peer which sends half a message and stops holds memory of its own account, not buffers of everybody's.
 
+namespace {
+
+bool in_buffer(const LeaseNode& node) noexcept {
+    return node.owner == LeaseOwner::ring || node.owner == LeaseOwner::own;
+}
+
+}  // namespace
+
 void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
     if (Host::current() != reactor_) [[unlikely]]
         assertion_failed(__FILE__, __LINE__, "a ReadResult ends on a thread that is not its reactor's");
@@ -34,11 +42,13 @@ void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
     std::uint32_t in_buffers = 0;
     for (LeaseNode* node = first; node != nullptr; node = node->next) {
         join_adjoining(*node);
-        in_buffers += node->owner == LeaseOwner::ring ? 1 : 0;
+        in_buffers += in_buffer(*node) ? 1 : 0;
     }
     if (in_buffers != 0) {
-        const bool too_many = in_buffers > options_.receive_lease_limit / 2;
-        if (!(too_many || buffers_run_short()) || !copy_out(first)) note_carrier(state);
+        const BufferRing* own = own_buffers(state);
+        const bool must_leave =
+            in_buffers > options_.receive_lease_limit / 2 || runs_short(own != nullptr ? *own : *buffers_);
+        if ((!must_leave || !copy_out(first)) && own == nullptr) note_carrier(state);
     }
     first->carried = true;
     LeaseNode** end = &state.carry;
@@ -51,7 +61,7 @@ bool Network::copy_out(LeaseNode*& first) noexcept {
     bool in_buffers = false;
     for (const LeaseNode* node = first; node != nullptr; node = node->next) {
         total += node->length;
-        in_buffers = in_buffers || node->owner == LeaseOwner::ring;
+        in_buffers = in_buffers || in_buffer(*node);
     }
     return !in_buffers || gather_into_block(first, 0, total);
 }
@@ -84,13 +94,13 @@ namespace {
 
 /// Whether the bytes of the second lie behind those of the first in one buffer, as an incremental ring puts them.
 bool adjoin(const LeaseNode& first, const LeaseNode& second) noexcept {
-    return first.owner == LeaseOwner::ring && second.owner == LeaseOwner::ring && first.buffer == second.buffer &&
+    return in_buffer(first) && first.owner == second.owner && first.buffer == second.buffer &&
            first.data + first.length == second.data;
 }
 
 /// Bytes that a node's block holds from an offset of its bytes on.
 std::uint64_t room_from(const LeaseNode& node, std::uint32_t offset) noexcept {
-    if (node.owner == LeaseOwner::ring || node.block == nullptr) return 0;
+    if (in_buffer(node) || node.block == nullptr) return 0;
     const std::uint64_t block_bytes =
         node.home == nullptr ? SlabPool::block_bytes(SlabPool::class_of(node.block_bytes)) : node.block_bytes;
     return block_bytes - static_cast<std::uint64_t>(node.data - node.block) - offset;

@@ -102,7 +102,11 @@ void Network::give_back(LeaseNode& node) noexcept {
     if (Host::current() != reactor_) [[unlikely]]
         assertion_failed(__FILE__, __LINE__, "a ReadResult or Lease ends on a thread that is not its reactor's");
     ConnectionState& state = *node.connection;
-    give_back_block(node);
+    if (node.owner == LeaseOwner::own) {
+        give_back_own(node);
+    } else {
+        give_back_block(node);
+    }
     state.received_bytes -= node.charged;
     --state.held;
     free_node(node);
@@ -165,17 +169,20 @@ void Network::drop_received(ConnectionState& state) noexcept {
 // ---- receives ----
 
 void Network::arm_receive(ConnectionState& state) noexcept {
+    if (!connection_buffers_.empty() && !state.receive_again) give_own_buffers(state);
+    const BufferRing* own = own_buffers(state);
+    const std::uint16_t group = (own != nullptr ? own : buffers_.get())->group();
     abi::SubmissionEntry& entry = reactor_->ring().entry();
     if (state.receive_again) [[likely]] {
-        prepare::receive_multishot(entry, state.descriptor, buffers_->group(), 0);
+        prepare::receive_multishot(entry, state.descriptor, group, 0);
         state.stays = true;
     } else {
-        prepare::receive_select(entry, state.descriptor, buffers_->group(), 0, 0);
+        prepare::receive_select(entry, state.descriptor, group, 0, 0);
         // A look that finds nothing costs a good part of a receive. Draining, what has come must be found at once.
         if (state.served && !draining_ && listeners_[state.listener]->accepts_early())
             entry.ioprio = abi::receive_poll_first;
     }
-    entry.user_data = tag_of(receive_kind_, state);
+    entry.user_data = receive_tag(state);
     state.receive_armed = true;
     state.receive_cancelled = false;
     ++state.operations;
@@ -195,7 +202,7 @@ bool Network::arm_private_receive(ConnectionState& state) noexcept {
     if (node == nullptr) return false;
     abi::SubmissionEntry& entry = reactor_->ring().entry();
     prepare::receive(entry, state.descriptor, node->block, node->block_bytes, 0);
-    entry.user_data = tag_of(receive_kind_, state);
+    entry.user_data = receive_tag(state);
     state.received_last = node;
     state.private_receive = true;
     state.receive_armed = true;
@@ -210,7 +217,7 @@ bool Network::arm_private_receive(ConnectionState& state) noexcept {
 void Network::cancel_receive(ConnectionState& state) noexcept {
     if (!state.receive_armed || state.receive_cancelled) return;
     state.receive_cancelled = true;
-    reactor_->cancel_request(tag_of(receive_kind_, state));
+    reactor_->cancel_request(receive_tag(state));
 }
 
 void Network::pause_receive(ConnectionState& state) noexcept {
@@ -323,17 +330,17 @@ void Network::on_receive(void* owner, const abi::Completion& completion) noexcep
             self.buffers_->give_back(self.buffers_->take(completion).buffer);
         return;
     }
-    self.receive_slowly(*found, completion);
+    self.receive_slowly(*found, completion, *self.buffers_);
 }
 
-void Network::receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept {
+void Network::receive_slowly(ConnectionState& state, const abi::Completion& completion, BufferRing& buffers) noexcept {
     const bool ended = (completion.flags & abi::completion_more) == 0;
     LeaseNode* node = nullptr;
     if ((completion.flags & abi::completion_buffer) != 0) {
-        const BufferRing::Slice slice = buffers_->take(completion);
-        node = completion.result > 0 ? ring_node(slice) : nullptr;
+        const BufferRing::Slice slice = buffers.take(completion);
+        if (completion.result > 0) node = &buffers == buffers_.get() ? ring_node(slice) : own_node(state, slice);
         if (node == nullptr) {
-            buffers_->give_back(slice.buffer);
+            buffers.give_back(slice.buffer);
         } else {
             node->connection = &state;
             ++state.held;
@@ -427,6 +434,13 @@ void Network::serve_starved() noexcept {
     for (std::size_t index = 0; index < starved_.size(); ++index) {
         ConnectionState& state = *starved_[index];
         if (!state.starved) continue;
+        std::uint32_t* free = &available;
+        std::uint32_t own_free = 0;
+        if (const BufferRing* own = own_buffers(state); own != nullptr) [[unlikely]] {
+            if (own->held() == own->count() && state.carry != nullptr) static_cast<void>(copy_out(state.carry));
+            own_free = own->count() - own->held();
+            free = &own_free;
+        }
         const bool wants = !state.receive_armed && state.descriptor >= 0 &&
                            ((state.reader && !state.reader_queued) || state.stage == CloseStage::lingering);
         if (!wants) {
@@ -440,8 +454,8 @@ void Network::serve_starved() noexcept {
                 state.starved = false;
                 end_read(state, EndReason::limit, ENOBUFS);
             }
-        } else if (available > 0) {
-            --available;
+        } else if (*free > 0) {
+            --*free;
             state.starved = false;
             state.parked_at = ticks_now();  // until now it was not the peer's turn
             arm_receive(state);

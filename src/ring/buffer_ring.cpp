@@ -106,7 +106,7 @@ std::expected<BufferRing, SetupError> BufferRing::create(Ring& ring, const Optio
     registration.flags = options.incremental ? abi::buffer_ring_incremental : std::uint16_t{0};
     int result = 0;
     std::uint64_t retry_ns = memory_retry_first_ns;
-    for (int retries_left = memory_retries_max;; --retries_left, retry_ns *= 2) {
+    for (int retries_left = options.patient ? memory_retries_max : 0;; --retries_left, retry_ns *= 2) {
         result = kernel.io_uring_register(made.ring->number, abi::register_buffer_ring, &registration, 1);
         if (result != -ENOMEM || retries_left == 0) {
             break;

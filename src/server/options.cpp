@@ -15,6 +15,7 @@ constexpr std::uint32_t completion_entries_max = 65536;
 // io_uring_register_buf_ring(3): buffer numbers have sixteen bits, and one bit is not for us.
 constexpr std::uint32_t receive_buffers_max = 32768;
 constexpr std::uint32_t receive_buffer_size_max = 1u << 30;
+constexpr std::uint32_t connection_ring_bytes_max = 1u << 29;
 // tcp(7) keeps the time of TCP_DEFER_ACCEPT as a number of retransmissions; longer waits than this all mean the same.
 constexpr std::uint32_t defer_accept_seconds_max = 3600;
 constexpr std::uint32_t offload_threads_max = 1024;
@@ -98,6 +99,15 @@ void check_network(const Checker& check, const NetworkOptions& options) {
         check.refuse("receive_buffer_count", std::to_string(options.receive_buffer_count) + " is not a power of two");
     }
     check.range("receive_buffer_size", options.receive_buffer_size, 1u, receive_buffer_size_max);
+    if (options.buffer_mode > BufferMode::per_connection_incremental)
+        check.refuse("buffer_mode", "not one of BufferMode");
+    check.range("connection_buffer_count", options.connection_buffer_count, 1u, receive_buffers_max);
+    if (!std::has_single_bit(options.connection_buffer_count)) {
+        check.refuse("connection_buffer_count",
+                     std::to_string(options.connection_buffer_count) + " is not a power of two");
+    }
+    check.range("connection_buffer_size", options.connection_buffer_size, 1u,
+                connection_ring_bytes_max / options.connection_buffer_count);
     check.at_least_one("receive_lease_limit", options.receive_lease_limit);
     check.at_least_one("receive_limit", options.receive_limit);
     check.range("write_slab_size", options.write_slab_size, 1u, write_limit_max);

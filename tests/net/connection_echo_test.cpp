@@ -169,7 +169,7 @@ std::size_t repeated_buffers(EngineOptions options, bool& incremental) {
                       return echo_and_count(std::move(connection), options.network.receive_buffer_size, &repeated);
                   },
                   options};
-    incremental = engine.network().buffers().incremental();
+    incremental = engine.network().buffer_mode() != ferrule::BufferMode::shared;
     ClientSocket client = engine.connect();
     const std::string message = pattern(16384);
     for (std::size_t sent = 0; sent < message.size();) {
@@ -184,13 +184,18 @@ std::size_t repeated_buffers(EngineOptions options, bool& incremental) {
     return engine.on_reactor([&] { return repeated; });
 }
 
-TEST(ConnectionBufferReuse, I9_fragments_share_incremental_buffers) {
+class ConnectionBufferReuse : public testing::TestWithParam<Shape> {};
+
+INSTANTIATE_TEST_SUITE_P(Shapes, ConnectionBufferReuse, testing::Values(Shape::incremental, Shape::per_connection),
+                         name_of_shape);
+
+TEST_P(ConnectionBufferReuse, I9_fragments_share_incremental_buffers) {
     bool incremental = false;
-    EngineOptions classic = options_for(Shape::incremental);
-    classic.network.incremental_buffers = false;
+    EngineOptions classic = options_for(GetParam());
+    classic.network.buffer_mode = ferrule::BufferMode::shared;
     const std::size_t repeated_classic = repeated_buffers(classic, incremental);
     EXPECT_FALSE(incremental);
-    const std::size_t repeated_incremental = repeated_buffers(options_for(Shape::incremental), incremental);
+    const std::size_t repeated_incremental = repeated_buffers(options_for(GetParam()), incremental);
     if (!incremental) GTEST_SKIP() << "the kernel has no incremental buffers (6.12)";
     EXPECT_GT(repeated_incremental, repeated_classic);
     EXPECT_GT(repeated_incremental, 0u);

@@ -130,8 +130,8 @@ public:
                     faults_.push_back(std::current_exception());
                 }
                 const ferrule::Network& network = *networks_[number];
-                remains_[number] = {network.counters().connections.value(), network.buffers().held(),
-                                    network.buffers().slices(), network.slabs().used_bytes(), own.frames.live_frames()};
+                remains_[number] = {network.counters().connections.value(), network.buffers().held(), network.leases(),
+                                    network.slabs().used_bytes(), own.frames.live_frames()};
             });
         }
         for (auto& one : started) one.get_future().wait();

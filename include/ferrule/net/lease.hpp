@@ -17,7 +17,8 @@ struct ConnectionState;
 
 /// Whose memory a lease is on.
 enum class LeaseOwner : std::uint8_t {
-    ring,    ///< a buffer that the kernel fills; it goes back to the ring
+    ring,    ///< a buffer that the kernel fills, of the ring that all connections share
+    own,     ///< a buffer that the kernel fills, of the connection's own ring
     heap,    ///< a block of the reactor's slab pool: gathered bytes, and what a starved reader received
     shared,  ///< somebody else's: of a LeaseHome; SharedBytes among the pieces of a chain
     tls,     ///< decrypted bytes of a TLS session: of a LeaseHome

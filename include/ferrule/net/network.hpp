@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -35,6 +36,22 @@ enum class Linger : std::uint8_t {
     adaptive,
     /// Always wait for the peer's FIN.
     always,
+};
+
+/// Whose buffers the kernel receives into. Where it has no incremental buffers (before 6.12), any of them is `shared`.
+enum class BufferMode : std::uint8_t {
+    /// All connections of a reactor take from one ring, and each piece that comes takes a whole buffer. An idle
+    /// connection has none.
+    shared,
+    /// The same ring, but small pieces share a buffer, also those of different connections.
+    shared_incremental,
+    /// Each connection has a small ring of its own, whose pieces follow each other in memory: for connections that send
+    /// small pieces of large messages, and where one must not feel how many buffers the others hold. It costs
+    /// connection_buffer_count x connection_buffer_size bytes in each connection's account, idle or not. A connection
+    /// beyond the 32768th, and one for whose ring there is no room (in its account, the reactor's, or in locked
+    /// memory),
+    /// takes from the shared ring, and `connection_ring_refusals` counts it.
+    per_connection_incremental,
 };
 
 /// What becomes of a write that finds its block full.
@@ -56,9 +73,10 @@ enum class WriteOverflow : std::uint8_t {
 struct NetworkOptions {
     std::uint32_t receive_buffer_count =
         1024;  ///< buffers shared by all connections of the reactor; a power of two, at most 32768
-    std::uint32_t receive_buffer_size = 2048;  ///< bytes of each
-    bool incremental_buffers =
-        false;  ///< let small messages share a buffer, where the kernel can (6.12); otherwise classic
+    std::uint32_t receive_buffer_size = 2048;     ///< bytes of each
+    BufferMode buffer_mode = BufferMode::shared;  ///< whose buffers the kernel receives into
+    std::uint32_t connection_buffer_count = 16;   ///< buffers of a connection's own ring; a power of two
+    std::uint32_t connection_buffer_size = 4096;  ///< bytes of each
     std::uint32_t receive_lease_limit = 32;  ///< slices that a connection may hold before it is no longer read from
     std::uint32_t receive_limit =
         1u << 20;  ///< received bytes that a connection may hold, carry included; then a read ends with `limit`
@@ -84,19 +102,21 @@ struct NetworkOptions {
 
 /// What a network counts. Any thread may read.
 struct NetworkCounters {
-    Counter accepted;           ///< connections taken from listeners
-    Counter adopted;            ///< connections handed over by another reactor, or by `adopt`
-    Counter closed;             ///< connections whose slot was freed
-    Counter connections;        ///< slots in use now
-    Counter bytes_received;     ///< delivered to connections
-    Counter bytes_sent;         ///< taken by the kernel
-    Counter sends;              ///< sends that the kernel took at once
-    Counter slow_sends;         ///< sends that had to wait for room
-    Counter starvations;        ///< receives that found no buffer
-    Counter private_receives;   ///< receives into private memory because of that
-    Counter pauses;             ///< times that a connection was no longer read from because it held too much
-    Counter accept_errors;      ///< accepts that failed
-    Counter accept_backoffs;    ///< times that accepting waited because descriptors or memory were short
+    Counter accepted;          ///< connections taken from listeners
+    Counter adopted;           ///< connections handed over by another reactor, or by `adopt`
+    Counter closed;            ///< connections whose slot was freed
+    Counter connections;       ///< slots in use now
+    Counter bytes_received;    ///< delivered to connections
+    Counter bytes_sent;        ///< taken by the kernel
+    Counter sends;             ///< sends that the kernel took at once
+    Counter slow_sends;        ///< sends that had to wait for room
+    Counter starvations;       ///< receives that found no buffer
+    Counter private_receives;  ///< receives into private memory because of that
+    Counter connection_rings;  ///< buffer rings of connections' own that there are now, in use or kept for the next
+    Counter connection_ring_refusals;  ///< connections that got none and share the reactor's
+    Counter pauses;                    ///< times that a connection was no longer read from because it held too much
+    Counter accept_errors;             ///< accepts that failed
+    Counter accept_backoffs;           ///< times that accepting waited because descriptors or memory were short
     Counter refused;            ///< connections that were closed because `waiting_limit` others waited for their turn
     Counter timeouts;           ///< connections that a timeout ended
     Counter resets;             ///< connections that the peer reset
@@ -166,8 +186,14 @@ public:
     [[nodiscard]] const NetworkCounters& counters() const noexcept { return counters_; }
     /// The memory of written, carried and privately received bytes.
     [[nodiscard]] const SlabPool& slabs() const noexcept { return slabs_; }
-    /// The buffers that the kernel receives into.
+    /// The buffers that the kernel receives into, for all connections that have none of their own.
     [[nodiscard]] const BufferRing& buffers() const noexcept { return *buffers_; }
+    /// The mode that it is in: the one that was asked for, or, where the kernel cannot, BufferMode::shared.
+    [[nodiscard]] BufferMode buffer_mode() const noexcept { return buffer_mode_; }
+    /// Why the latest buffer ring of a connection's own was refused, with what it needs and the limit; empty: none was.
+    [[nodiscard]] const std::string& connection_ring_error() const noexcept { return connection_ring_error_; }
+    /// Slices that are queued, carried or leased now.
+    [[nodiscard]] std::uint32_t leases() const noexcept { return buffers_->slices() + heap_leases_ + own_leases_; }
 
     // Subsystem.
     void before_submit() noexcept override;
@@ -247,6 +273,7 @@ private:
 
     // Receiving.
     static void on_receive(void* owner, const abi::Completion& completion) noexcept;
+    static void on_own_receive(void* owner, const abi::Completion& completion) noexcept;
     void receive_ended(ConnectionState& state, int result) noexcept;
     void arm_receive(ConnectionState& state) noexcept;
     void arm_for_reader(ConnectionState& state) noexcept;
@@ -287,10 +314,26 @@ private:
     static bool copy_out(LeaseNode*& first) noexcept;
     void note_carrier(const ConnectionState& state) noexcept;
     void reclaim_carried(std::uint32_t wanted) noexcept;
-    [[nodiscard]] bool buffers_run_short() const noexcept {
-        return buffers_->held() > buffers_->count() - buffers_->count() / buffers_left_free;
+    [[nodiscard]] static bool runs_short(const BufferRing& buffers) noexcept {
+        return buffers.held() > buffers.count() - buffers.count() / buffers_left_free;
     }
     static constexpr std::uint32_t buffers_left_free = 4;  // the part of the buffers that carried bytes leave free
+
+    // Buffer rings of connections' own.
+    void prepare_buffers();
+    [[nodiscard]] BufferRing* own_buffers(const ConnectionState& state) const noexcept {
+        if (connection_buffers_.empty()) [[likely]]
+            return nullptr;
+        const ConnectionBuffers& own = connection_buffers_[state.index];
+        return own.used ? own.ring.get() : nullptr;
+    }
+    void give_own_buffers(ConnectionState& state) noexcept;
+    [[nodiscard]] std::unique_ptr<BufferRing> make_own_buffers() noexcept;
+    LeaseNode* own_node(ConnectionState& state, const BufferRing::Slice& slice) noexcept;
+    void give_back_own(LeaseNode& node) noexcept;
+    [[nodiscard]] std::uint64_t receive_tag(const ConnectionState& state) const noexcept {
+        return tag_of(own_buffers(state) != nullptr ? own_receive_kind_ : receive_kind_, state);
+    }
 
     // Sending.
     static void on_send(void* owner, const abi::Completion& completion) noexcept;
@@ -331,7 +374,7 @@ private:
     void finish_waiters(FlushWait* first, int error) noexcept;
     void finish_flusher(ConnectionState& state, bool staged) noexcept;
     void publish_counters() noexcept;
-    void receive_slowly(ConnectionState& state, const abi::Completion& completion) noexcept;
+    void receive_slowly(ConnectionState& state, const abi::Completion& completion, BufferRing& buffers) noexcept;
 
     // Chains of written pieces, behind the single slab of most connections.
     WriteChain* chain_of(ConnectionState& state) noexcept;
@@ -401,12 +444,24 @@ private:
     Reactor* reactor_;
     NetworkOptions options_;
     std::uint8_t receive_kind_ = 0;
+    std::uint8_t own_receive_kind_ = 0;
     std::uint8_t send_kind_ = 0;
     std::uint8_t close_kind_ = 0;
     std::uint8_t accept_kind_ = 0;
     bool draining_ = false;
     bool shutting_down_ = false;
+    BufferMode buffer_mode_ = BufferMode::shared;
     std::unique_ptr<BufferRing> buffers_;
+    struct ConnectionBuffers {
+        std::unique_ptr<BufferRing> ring;  // stays with the slot
+        bool used = false;                 // by the connection that has the slot now
+    };
+    std::vector<ConnectionBuffers> connection_buffers_;  // for each slot; none at all in the other modes
+    std::uint64_t connection_ring_bytes_ = 0;            // of each
+    std::uint64_t connection_ring_retry_ns_ = 0;         // when one may be asked for again after a refusal
+    std::uint32_t connection_rings_ = 0;
+    std::uint32_t own_leases_ = 0;
+    std::string connection_ring_error_;
     SlabPool slabs_;
     std::uint8_t first_slab_class_;
     std::uint32_t pause_considered_from_;  // slices that a connection holds

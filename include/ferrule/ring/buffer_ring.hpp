@@ -58,6 +58,9 @@ public:
         std::uint32_t size = 4096;
         /// The kernel fills a buffer by several completions (6.12).
         bool incremental = false;
+        /// When locked memory is short, pause up to 31 ms in all for what other rings have just given back, which the
+        /// kernel counts late.
+        bool patient = true;
     };
 
     /// Bytes in a buffer. Every slice that `take` gave is given back once.

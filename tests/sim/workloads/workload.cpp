@@ -154,7 +154,12 @@ ferrule::NetworkOptions WorkloadRun::network_options() {
     ferrule::NetworkOptions options;
     options.receive_buffer_count = choose({1u, 2u, 4u, 4u, 8u, 16u, 64u, 256u});
     options.receive_buffer_size = choose({32u, 128u, 512u, 2048u, 4096u});
-    options.incremental_buffers = random_.one_in(3);
+    if (random_.one_in(3)) {
+        options.buffer_mode =
+            choose({ferrule::BufferMode::shared_incremental, ferrule::BufferMode::per_connection_incremental});
+        options.connection_buffer_count = choose({1u, 2u, 16u});
+        options.connection_buffer_size = choose({64u, 512u, 4096u});
+    }
     options.receive_lease_limit = choose({1u, 2u, 4u, 32u, 32u});
     options.write_slab_size = choose({1u, 200u, 960u, 960u, 5000u});
     options.memory_kept = choose<std::uint64_t>({0, 64ull << 10, 4ull << 20});
