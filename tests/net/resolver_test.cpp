@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <coroutine>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -18,6 +19,7 @@
 #include <initializer_list>
 #include <memory>
 #include <new>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -727,9 +729,9 @@ TEST(ResolverWaiting, ends_with_the_reactor) {
 }
 
 TEST(ResolverWaiting, ends_with_the_reactor_by_tcp) {
-    ResolverHost* running = nullptr;
+    std::atomic<ResolverHost*> running{nullptr};
     NameServer server([&](const NameServerQuestion&) {
-        running->reactor().stop();
+        running.load()->reactor().stop();
         return NameServer::Answers{"\0"};
     });
     ResolverOptions options = options_for({&server});
@@ -740,6 +742,32 @@ TEST(ResolverWaiting, ends_with_the_reactor_by_tcp) {
     const auto pending = host.begin("www.example.org");
     EXPECT_FALSE(pending->result.get());
     host.end();
+}
+
+TEST(ResolverWaiting, may_be_destroyed_at_any_time) {
+    for (const bool end_is_on_its_way : {false, true}) {
+        NameServer server(say_nothing);
+        ResolverHost host(options_for({&server}));
+        std::optional<ferrule::CancelScope> scope;
+        ferrule::Environment environment;
+        ferrule::Task<Resolved> destroyed;
+        host.on_reactor([&] {
+            scope.emplace(host.reactor().root_environment.scope);
+            environment = {&*scope, &host.reactor(), 0};
+            destroyed = host.resolver().resolve("www.example.org");
+            EXPECT_TRUE(destroyed.start(environment, std::noop_coroutine()));
+        });
+        const auto stays = host.begin("www.example.org");
+        server.wait_for_questions(1);
+        host.on_reactor([&] {
+            if (end_is_on_its_way) scope->cancel(CancelReason::cancelled);
+            destroyed.reset();
+            scope.reset();
+        });
+        const NameServerQuestion asked = server.questions()[0];
+        server.send_to(asked.port, honest(asked).bytes());
+        EXPECT_THAT(ResolverHost::texts_of(stays->result.get()), ElementsAre("192.0.2.1:0"));
+    }
 }
 
 TEST(ResolverWaiting, waits_fifty_milliseconds_for_the_other_family) {

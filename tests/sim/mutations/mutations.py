@@ -44,6 +44,8 @@ CONNECTION = "src/net/connection.cpp"
 LISTENER = "src/net/listener.cpp"
 REACTOR = "src/reactor/reactor.cpp"
 RING = "src/ring/ring.cpp"
+DNS_MESSAGE = "src/net/dns_message.cpp"
+RESOLVER_ASKING = "src/net/resolver_asking.cpp"
 
 MUTATIONS = [
     Mutation(
@@ -298,6 +300,41 @@ MUTATIONS = [
             "        if (MUTATED) state.network->drop_received(state);",
         ),
     ),
+    Mutation(
+        "any-id-believed",
+        "an answer from a name server need not have the id of its question",
+        DNS_MESSAGE,
+        "word_at(message, 0) != word_at(query, 0)",
+        "(!MUTATED && word_at(message, 0) != word_at(query, 0))",
+    ),
+    Mutation(
+        "other-case-believed",
+        "an answer from a name server need not have the case of its question's letters",
+        DNS_MESSAGE,
+        "            return reply_of(DnsReplyKind::wrong_case);",
+        "            if (!MUTATED) return reply_of(DnsReplyKind::wrong_case);\n            break;",
+    ),
+    Mutation(
+        "any-name-believed",
+        "records of other names in an answer are taken for those of the name",
+        DNS_MESSAGE,
+        "            if (*name != current) continue;",
+        "            if (!MUTATED && *name != current) continue;",
+    ),
+    Mutation(
+        "shared-answer-for-one",
+        "of those who wait for one question only the first is told of its answer",
+        RESOLVER_ASKING,
+        "wait->on_answer();",
+        "{\n        wait->on_answer();\n        if (MUTATED) break;\n    }",
+    ),
+    Mutation(
+        "option-record-for-ever",
+        "a name server is never asked without an option record but after it has said so",
+        RESOLVER_ASKING,
+        ".extended = attempt == 0 && ",
+        ".extended = (MUTATED || attempt == 0) && ",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -321,6 +358,11 @@ SEEDS = 2000
 
 # Which workload finds what, where it is not the first; only the order in which they are tried follows from it.
 FOUND_BY = {
+    "any-id-believed": "resolver",
+    "other-case-believed": "resolver",
+    "any-name-believed": "resolver",
+    "shared-answer-for-one": "resolver",
+    "option-record-for-ever": "resolver",
     "closed-before-receive-ended": "storm",
     "dropped-accept-rearm": "storm",
     "accept-back-off-never-ends": "storm",

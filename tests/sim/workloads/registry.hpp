@@ -20,5 +20,6 @@ extern const Workload hop_workload;
 extern const Workload hostile_workload;
 extern const Workload limits_workload;
 extern const Workload operations_workload;
+extern const Workload resolver_workload;
 
 }  // namespace ferrule_test

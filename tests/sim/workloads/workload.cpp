@@ -98,6 +98,7 @@ ferrule::sim::Machine& WorkloadRun::server_machine() {
         ferrule::sim::MachineOptions options;
         options.profile = profile_;
         options.cpus = static_cast<unsigned>(random_.between(1, 4));
+        options.files = files_;
         if (descriptor_limit_ != 0) options.descriptor_limit = descriptor_limit_;
         server_machine_ = &simulation().machine("server", options);
     }

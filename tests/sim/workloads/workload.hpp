@@ -14,11 +14,13 @@
 #include <functional>
 #include <initializer_list>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ferrule_test {
@@ -90,6 +92,8 @@ public:
     [[nodiscard]] std::uint64_t latency_max_ns() const noexcept { return latency_max_ns_; }
     /// RLIMIT_NOFILE of the server machine, before it is made.
     void descriptor_limit(std::uint32_t descriptors) noexcept { descriptor_limit_ = descriptors; }
+    /// What the server machine has as a file, before it is made.
+    void file(std::string path, std::string text) { files_[std::move(path)] = std::move(text); }
     /// Peers are on the server machine too, from now on: a Unix socket is of its machine.
     void on_one_machine() noexcept { one_machine_ = true; }
     [[nodiscard]] bool has_one_machine() const noexcept { return one_machine_; }
@@ -168,6 +172,7 @@ private:
     bool one_machine_ = false;
     bool may_be_incomplete_ = false;
     std::uint32_t descriptor_limit_ = 0;
+    std::map<std::string, std::string> files_;
     std::uint64_t latency_max_ns_ = 0;
     std::vector<std::string> incomplete_;
     std::uint64_t refused_ = 0;
