@@ -5,13 +5,48 @@ namespace ferrule::inline v0::sim {
 namespace {
 
 constexpr std::array<std::string_view, fault_count> names = {
-    "short-send",       "short-receive",       "small-segment",       "no-buffers-at-arm",     "no-buffers-later",
-    "multishot-ends",   "completion-overflow", "completion-delayed",  "enter-interrupted",     "enter-again",
-    "enter-busy",       "enter-partial",       "no-memory-at-setup",  "no-memory-at-register", "accept-no-descriptors",
-    "accept-aborted",   "cancel-too-late",     "cancel-misses",       "cancel-delayed",        "close-delayed",
-    "wake-delayed",     "peer-stalls",         "peer-resets",         "packet-lost",           "spurious-wake",
-    "operation-fails",  "connect-refused",     "connect-unreachable", "connect-vanishes",      "datagram-lost",
-    "datagram-doubled", "datagram-overtaken",  "datagram-congested",  "datagram-uncut",
+    "short-send",
+    "short-receive",
+    "small-segment",
+    "no-buffers-at-arm",
+    "no-buffers-later",
+    "multishot-ends",
+    "completion-overflow",
+    "completion-delayed",
+    "enter-interrupted",
+    "enter-again",
+    "enter-busy",
+    "enter-partial",
+    "no-memory-at-setup",
+    "no-memory-at-register",
+    "accept-no-descriptors",
+    "accept-aborted",
+    "cancel-too-late",
+    "cancel-misses",
+    "cancel-delayed",
+    "close-delayed",
+    "wake-delayed",
+    "peer-stalls",
+    "peer-resets",
+    "packet-lost",
+    "spurious-wake",
+    "operation-fails",
+    "connect-refused",
+    "connect-unreachable",
+    "connect-vanishes",
+    "datagram-lost",
+    "datagram-doubled",
+    "datagram-overtaken",
+    "datagram-congested",
+    "datagram-uncut",
+    "short-file-read",
+    "short-file-write",
+    "file-read-fails",
+    "file-read-interrupted",
+    "file-write-fails",
+    "disk-full",
+    "file-shrinks",
+    "pages-dropped",
 };
 
 }  // namespace
@@ -29,7 +64,8 @@ Faults Faults::usual() {
     for (const Fault fault :
          {Fault::short_send, Fault::short_receive, Fault::small_segment, Fault::no_buffers_later, Fault::multishot_ends,
           Fault::completion_delayed, Fault::wake_delayed, Fault::close_delayed, Fault::cancel_too_late,
-          Fault::cancel_delayed, Fault::datagram_overtaken}) {
+          Fault::cancel_delayed, Fault::datagram_overtaken, Fault::short_file_read, Fault::short_file_write,
+          Fault::pages_dropped}) {
         faults[fault] = often;
     }
     // Hardly any cancel comes just then.
@@ -41,8 +77,10 @@ Faults Faults::usual() {
           Fault::datagram_congested}) {
         faults[fault] = sometimes;
     }
-    for (const Fault fault : {Fault::accept_no_descriptors, Fault::accept_aborted, Fault::peer_stalls,
-                              Fault::peer_resets, Fault::datagram_uncut}) {
+    for (const Fault fault :
+         {Fault::accept_no_descriptors, Fault::accept_aborted, Fault::peer_stalls, Fault::peer_resets,
+          Fault::datagram_uncut, Fault::file_read_fails, Fault::file_read_interrupted, Fault::file_write_fails,
+          Fault::disk_full, Fault::file_shrinks}) {
         faults[fault] = rarely;
     }
     return faults;

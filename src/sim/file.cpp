@@ -34,6 +34,15 @@ std::int64_t File::read(std::span<std::byte>) noexcept {
 std::int64_t File::write(std::span<const std::byte>) noexcept {
     return -EINVAL;
 }
+std::int64_t File::read_at(std::span<std::byte> into, std::uint64_t, bool) noexcept {
+    return read(into);
+}
+std::int64_t File::write_at(std::span<const std::byte> from, std::uint64_t) noexcept {
+    return write(from);
+}
+int File::synchronise() noexcept {
+    return -EINVAL;
+}
 std::int64_t File::receive(std::span<std::byte>, int) noexcept {
     return -ENOTSOCK;
 }

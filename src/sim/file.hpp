@@ -7,10 +7,15 @@
 #include <expected>
 #include <memory>
 #include <span>
+#include <string_view>
+
+struct open_how;
+struct statx;
 
 namespace ferrule::inline v0::sim {
 
 class File;
+class World;
 
 /// What a message carries beside its bytes: sendmsg(2), recvmsg(2).
 struct Ancillary {
@@ -72,6 +77,14 @@ public:
     virtual std::int64_t send_message(std::span<const std::byte> from, const Ancillary& with, int flags) noexcept;
     /// As `receive`, with where it came from and what the socket was asked to tell; a stream tells nothing.
     virtual std::int64_t receive_message(std::span<std::byte> into, Ancillary& with, int flags) noexcept;
+    /// pread(2) and pwrite(2). Not to wait for the disk is RWF_NOWAIT: what is there before the first page that is not
+    /// in memory, -EAGAIN when that is nothing. Of files without positions: as read and write.
+    virtual std::int64_t read_at(std::span<std::byte> into, std::uint64_t offset, bool waits) noexcept;
+    virtual std::int64_t write_at(std::span<const std::byte> from, std::uint64_t offset) noexcept;
+    /// Whether a read of this range would wait for the disk.
+    virtual bool waits_for_disk(std::uint64_t, std::size_t) noexcept { return false; }
+    /// fsync(2).
+    virtual int synchronise() noexcept;
     /// Whether more can be received at once (IORING_CQE_F_SOCK_NONEMPTY).
     [[nodiscard]] virtual bool nonempty() const noexcept { return false; }
     /// The next connection.
@@ -122,6 +135,21 @@ private:
     Notification* notifications_ = nullptr;
     std::uint64_t users_ = 0;
     bool nonblocking_ = false;
+};
+
+/// What the disk takes for a read or a write, drawn.
+[[nodiscard]] std::uint64_t draw_disk_ns(World& world);
+
+/// The paths of a machine.
+class Paths {
+public:
+    virtual ~Paths() = default;
+
+    /// openat2(2), from the directory `from` (null: the root): the file or -errno.
+    virtual std::expected<std::shared_ptr<File>, int> open(File* from, std::string_view path,
+                                                           const struct ::open_how& how) = 0;
+    /// statx(2); an empty path is `from` itself.
+    virtual int status(File* from, std::string_view path, bool follows, struct ::statx& status) = 0;
 };
 
 }  // namespace ferrule::inline v0::sim

@@ -39,7 +39,7 @@ std::expected<void, int> check_sizes(std::uint32_t entries, abi::Parameters& par
 std::expected<std::shared_ptr<SimulatedRing>, int> SimulatedRing::create(World& world, Descriptors& descriptors,
                                                                          Profile profile, std::uint32_t entries,
                                                                          abi::Parameters* parameters,
-                                                                         LockedMemory* memory) {
+                                                                         LockedMemory* memory, Paths* paths) {
     const Features& features = features_of(profile);
     const std::uint32_t flags = parameters->flags;
     if ((flags & ~features.setup_flags) != 0) return std::unexpected(-EINVAL);
@@ -59,17 +59,18 @@ std::expected<std::shared_ptr<SimulatedRing>, int> SimulatedRing::create(World& 
         if (dynamic_cast<FrontEnd*>(other.get()) == nullptr) return std::unexpected(-EINVAL);
     }
     if (world.fault(Fault::no_memory_at_setup)) return std::unexpected(-ENOMEM);
-    auto ring = std::make_shared<FrontEnd>(world, descriptors, profile, memory);
+    auto ring = std::make_shared<FrontEnd>(world, descriptors, profile, memory, paths);
     if (const int result = ring->set_up(given); result < 0) return std::unexpected(result);
     *parameters = given;
     return ring;
 }
 
-FrontEnd::FrontEnd(World& world, Descriptors& descriptors, Profile profile, LockedMemory* memory)
+FrontEnd::FrontEnd(World& world, Descriptors& descriptors, Profile profile, LockedMemory* memory, Paths* paths)
     : world_(world),
       descriptors_(descriptors),
       features_(features_of(profile)),
       memory_(memory),
+      paths_(paths),
       ownership_(world, name_) {
     ownership_.set_kernel_has(
         [](const void* self, std::uint16_t group, std::uint16_t buffer) {

@@ -26,7 +26,7 @@ namespace ferrule::inline v0::sim {
 /// end of the submission or of the work; the pieces of a multishot at once.
 class FrontEnd final : public SimulatedRing {
 public:
-    FrontEnd(World& world, Descriptors& descriptors, Profile profile, LockedMemory* memory);
+    FrontEnd(World& world, Descriptors& descriptors, Profile profile, LockedMemory* memory, Paths* paths);
     ~FrontEnd() override;
 
     /// The rest of construction: takes memory, and fills in the parameters. 0, or -ENOMEM.
@@ -90,8 +90,6 @@ private:
     Outcome perform(Request& request);
     Outcome finish(Request& request, std::int32_t result, std::uint32_t flags = 0) noexcept;
     Outcome poll(Request& request);
-    Outcome read(Request& request);
-    Outcome write(Request& request);
     Outcome accept(Request& request);
     Outcome receive(Request& request);
     Outcome send(Request& request);
@@ -103,6 +101,15 @@ private:
     Outcome begin_timeout(Request& request);
     [[nodiscard]] bool assign_file(Request& request);
     [[nodiscard]] BufferGroup* group_of(std::uint16_t number) const noexcept;
+
+    // Files: front_end_filing.cpp
+    Outcome read(Request& request);
+    Outcome write(Request& request);
+    Outcome synchronise(Request& request);
+    Outcome open(Request& request);
+    Outcome tell_status(Request& request);
+    Outcome to_disk(Request& request);
+    int read_path(Request& request);
 
     // The program's memory: front_end_memory.cpp
     int read_header(Request& request);
@@ -175,6 +182,7 @@ private:
     Descriptors& descriptors_;
     const Features& features_;
     LockedMemory* memory_;
+    Paths* paths_;
     std::uint32_t setup_flags_ = 0;
     std::string name_ = "a ring";
     int descriptor_ = -1;

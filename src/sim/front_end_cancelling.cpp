@@ -65,6 +65,8 @@ int FrontEnd::cancel_one(Request& request) {
             }
             return 0;
         case Stage::working:
+            // Who reads from the disk is not interrupted; before, the worker may not have begun.
+            if (request.at_disk && world_.random().one_in(2)) return -EALREADY;
             requests_.remove(request);
             forget_event(request);
             mark_failed(request);

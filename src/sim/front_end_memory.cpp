@@ -21,14 +21,14 @@ std::span<std::byte> memory_at(const void* address, std::size_t length) noexcept
 }
 
 bool writes(const Request& request) noexcept {
-    return request.entry.opcode == abi::Operation::receive_message;
+    return request.entry.opcode == abi::Operation::receive_message || request.entry.opcode == abi::Operation::readv ||
+           request.entry.opcode == abi::Operation::statx;
 }
 
-int read_parts(MessageHeader& message, const msghdr& header) {
-    if (header.msg_iovlen > parts_max) return -EMSGSIZE;
+int read_parts(MessageHeader& message, const iovec* parts, std::size_t count) {
     constexpr auto length_max = static_cast<std::size_t>(std::numeric_limits<int>::max());
-    for (std::size_t index = 0; index < header.msg_iovlen; ++index) {
-        const iovec& part = header.msg_iov[index];
+    for (std::size_t index = 0; index < count; ++index) {
+        const iovec& part = parts[index];
         if (static_cast<ssize_t>(part.iov_len) < 0) return -EINVAL;
         const std::size_t length = std::min(part.iov_len, length_max - message.length);
         message.length += length;
@@ -62,6 +62,11 @@ int FrontEnd::read_header(Request& request) {
         std::memcpy(&message.with.name, reinterpret_cast<const void*>(entry.addr2), entry.addr_len);
         return 0;
     }
+    if (entry.opcode == abi::Operation::readv || entry.opcode == abi::Operation::writev) {
+        if (entry.len > parts_max) return -EINVAL;
+        request.message = std::make_unique<MessageHeader>();
+        return read_parts(*request.message, reinterpret_cast<const iovec*>(entry.addr), entry.len);
+    }
     auto* const header = reinterpret_cast<msghdr*>(entry.addr);
     if (header == nullptr) return -EFAULT;
     if (static_cast<int>(header->msg_namelen) < 0) return -EINVAL;
@@ -81,7 +86,8 @@ int FrontEnd::read_header(Request& request) {
         message.with.name_length = std::min<socklen_t>(header->msg_namelen, sizeof message.with.name);
         std::memcpy(&message.with.name, header->msg_name, message.with.name_length);
     }
-    return read_parts(message, *header);
+    if (header->msg_iovlen > parts_max) return -EMSGSIZE;
+    return read_parts(message, header->msg_iov, header->msg_iovlen);
 }
 
 void FrontEnd::claim_memory(Request& request) {
@@ -200,6 +206,7 @@ void FrontEnd::scatter(Request& request, std::size_t received, const Ancillary& 
         if (taken != 0) std::memcpy(part.data() + behind, message_bytes_.data() + from, taken);
         from += taken;
     }
+    if (message.header == nullptr) return;
     if (!message.name.empty()) {
         std::memcpy(message.name.data(), &with.name, std::min<std::size_t>(message.name.size(), with.name_length));
     }

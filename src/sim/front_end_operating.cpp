@@ -46,9 +46,17 @@ FrontEnd::Outcome FrontEnd::perform(Request& request) {
         case abi::Operation::close:
             return close(request);
         case abi::Operation::read:
+        case abi::Operation::readv:
             return read(request);
         case abi::Operation::write:
+        case abi::Operation::writev:
             return write(request);
+        case abi::Operation::fsync:
+            return synchronise(request);
+        case abi::Operation::open_at2:
+            return open(request);
+        case abi::Operation::statx:
+            return tell_status(request);
         case abi::Operation::send:
         case abi::Operation::send_message:
             return send(request);
@@ -76,7 +84,7 @@ BufferGroup* FrontEnd::group_of(std::uint16_t number) const noexcept {
     return nullptr;
 }
 
-// ---- readiness, event descriptors ----
+// ---- readiness ----
 
 FrontEnd::Outcome FrontEnd::poll(Request& request) {
     const std::uint32_t events = request.file->readiness() & events_of(request);
@@ -87,18 +95,6 @@ FrontEnd::Outcome FrontEnd::poll(Request& request) {
         return finish(request, static_cast<std::int32_t>(events));
     }
     return Outcome::waits;
-}
-
-FrontEnd::Outcome FrontEnd::read(Request& request) {
-    const std::int64_t got = request.file->read(memory_of(request));
-    if (got == -EAGAIN) return Outcome::again;
-    return finish(request, static_cast<std::int32_t>(got));
-}
-
-FrontEnd::Outcome FrontEnd::write(Request& request) {
-    const std::int64_t put = request.file->write(memory_of(request));
-    if (put == -EAGAIN) return Outcome::again;
-    return finish(request, static_cast<std::int32_t>(put));
 }
 
 // ---- sockets ----

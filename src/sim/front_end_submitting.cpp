@@ -31,6 +31,8 @@ bool takes_priority(abi::Operation operation) noexcept {
         case abi::Operation::receive_message:
         case abi::Operation::read:
         case abi::Operation::write:
+        case abi::Operation::readv:
+        case abi::Operation::writev:
             return true;
         default:
             return false;
@@ -44,6 +46,9 @@ bool needs_file(abi::Operation operation) noexcept {
         case abi::Operation::connect:
         case abi::Operation::read:
         case abi::Operation::write:
+        case abi::Operation::readv:
+        case abi::Operation::writev:
+        case abi::Operation::fsync:
         case abi::Operation::send:
         case abi::Operation::receive:
         case abi::Operation::send_message:
@@ -59,7 +64,8 @@ bool needs_file(abi::Operation operation) noexcept {
 
 /// Those that the fault `operation_fails` can fail: what has an error path of its own.
 bool may_fail(abi::Operation operation) noexcept {
-    return needs_file(operation) || operation == abi::Operation::close;
+    return needs_file(operation) || operation == abi::Operation::close || operation == abi::Operation::open_at2 ||
+           operation == abi::Operation::statx;
 }
 
 }  // namespace
@@ -182,6 +188,17 @@ int FrontEnd::prepare_operation(Request& request) {
         case abi::Operation::read:
         case abi::Operation::write:
             return 0;
+        case abi::Operation::readv:
+        case abi::Operation::writev:
+            return entry.rw_flags != 0 ? -EOPNOTSUPP : read_header(request);
+        case abi::Operation::fsync:
+            if (entry.addr != 0 || entry.buf_index != 0 || entry.splice_fd_in != 0) return -EINVAL;
+            if ((entry.fsync_flags & ~abi::fsync_datasync) != 0) return -EINVAL;
+            request.at_worker = true;
+            return 0;
+        case abi::Operation::open_at2:
+        case abi::Operation::statx:
+            return read_path(request);
         case abi::Operation::poll_add:
             if (entry.buf_index != 0 || entry.off != 0 || entry.addr != 0) return -EINVAL;
             if ((entry.len & ~abi::poll_add_multishot) != 0) return -EINVAL;
@@ -381,6 +398,7 @@ std::uint32_t FrontEnd::events_of(const Request& request) noexcept {
         case abi::Operation::send:
         case abi::Operation::send_message:
         case abi::Operation::write:
+        case abi::Operation::writev:
         case abi::Operation::connect:
             return POLLOUT | POLLERR | POLLHUP;
         default:

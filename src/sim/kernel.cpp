@@ -17,8 +17,6 @@ namespace ferrule::inline v0::sim {
 
 namespace {
 
-/// What a system call takes, at least.
-constexpr std::uint64_t call_ns = 100;
 /// A look at the clock, which is no system call.
 constexpr std::uint64_t clock_ns = 20;
 /// A thread may lose its turn at one look at the clock in so many, and does at some of these.
@@ -65,14 +63,6 @@ private:
 }  // namespace
 
 template <class Call>
-auto MachineKernel::with_file(int fd, Call call) noexcept -> decltype(call(std::declval<File&>())) {
-    world_.spend(call_ns);
-    const std::shared_ptr<File> found = file(fd);
-    if (found == nullptr) return -EBADF;
-    return call(*found);
-}
-
-template <class Call>
 auto MachineKernel::wait_for(File& file, std::uint32_t events, const char* what, int fd, Call call) noexcept {
     for (;;) {
         const auto result = call();
@@ -89,7 +79,7 @@ int MachineKernel::io_uring_setup(std::uint32_t entries, abi::Parameters* parame
     world_.spend(call_ns);
     machine_.forget_ended_rings();
     auto ring = SimulatedRing::create(world_, machine_.descriptors, machine_.options.profile, entries, parameters,
-                                      &machine_.locked_memory);
+                                      &machine_.locked_memory, &machine_.files);
     if (!ring) return ring.error();
     const int fd = machine_.descriptors.install(*ring);
     if (fd >= 0) {
@@ -307,55 +297,7 @@ ssize_t MachineKernel::write(int fd, const void* data, std::size_t length) noexc
     });
 }
 
-int MachineKernel::unlink(const char* path) noexcept {
-    world_.spend(call_ns);
-    return machine_.host.unlink(path);
-}
-
-int MachineKernel::status(const char* path, unsigned* mode) noexcept {
-    world_.spend(call_ns);
-    return machine_.host.status(path, mode);
-}
-
-int MachineKernel::change_mode(const char* path, unsigned mode) noexcept {
-    world_.spend(call_ns);
-    return machine_.host.change_mode(path, mode);
-}
-
-ssize_t MachineKernel::read_file(const char* path, void* data, std::size_t length) noexcept {
-    world_.spend(call_ns);
-    const auto found = machine_.options.files.find(path);
-    if (found == machine_.options.files.end()) return -ENOENT;
-    const std::size_t taken = std::min(length, found->second.size());
-    std::memcpy(data, found->second.data(), taken);
-    return static_cast<ssize_t>(taken);
-}
-
-int MachineKernel::resolve_name(const char*, sockaddr_storage*, std::size_t) noexcept {
-    return -ENOSYS;  // a simulated machine has no resolver of its own
-}
-
 // ---- signals ----
-
-int MachineKernel::set_nonblocking(int, bool) noexcept {
-    return -ENOSYS;
-}
-
-ssize_t MachineKernel::read_directory(int, void*, std::size_t) noexcept {
-    return -ENOSYS;
-}
-
-ssize_t MachineKernel::read_cached(int, const iovec*, int, std::uint64_t) noexcept {
-    return -ENOSYS;
-}
-
-ssize_t MachineKernel::cached_bytes(int, std::uint64_t, std::size_t) noexcept {
-    return -ENOSYS;
-}
-
-ssize_t MachineKernel::send_file(int, int, std::uint64_t, std::size_t) noexcept {
-    return -ENOSYS;
-}
 
 int MachineKernel::signal_descriptor(const sigset_t* signals) noexcept {
     world_.spend(call_ns);

@@ -4,7 +4,10 @@
 
 #include "sim/machine_state.hpp"
 
+#include <cerrno>
+#include <cstdint>
 #include <memory>
+#include <utility>
 
 namespace ferrule::inline v0::sim {
 
@@ -71,10 +74,18 @@ public:
     int futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept override;
 
 private:
+    /// What a system call takes, at least.
+    static constexpr std::uint64_t call_ns = 100;
+
     [[nodiscard]] std::shared_ptr<File> file(int fd) const noexcept { return machine_.descriptors.get(fd); }
     /// `call(file)`, or -EBADF.
     template <class Call>
-    auto with_file(int fd, Call call) noexcept -> decltype(call(std::declval<File&>()));
+    auto with_file(int fd, Call call) noexcept -> decltype(call(std::declval<File&>())) {
+        world_.spend(call_ns);
+        const std::shared_ptr<File> found = file(fd);
+        if (found == nullptr) return -EBADF;
+        return call(*found);
+    }
     /// `call()` until it does not have to wait, or at once when the file is non-blocking.
     template <class Call>
     auto wait_for(File& file, std::uint32_t events, const char* what, int fd, Call call) noexcept;

@@ -6,9 +6,11 @@
 
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <exception>
+#include <span>
 #include <utility>
 
 namespace ferrule::inline v0::sim {
@@ -18,11 +20,13 @@ Machine::State::State(Scheduler& scheduler, Host& of_network, std::string of_mac
       host(of_network),
       name(std::move(of_machine)),
       options(std::move(chosen)),
+      files(scheduler, options.disk_bytes),
       descriptors(options.descriptor_limit),
       kernel(std::make_unique<MachineKernel>(*this)) {
     if (options.locked_memory_limit >= 0) {
         locked_memory.limit_bytes = static_cast<std::uint64_t>(options.locked_memory_limit);
     }
+    for (const auto& [path, contents] : options.files) files.put(path, contents);
     sigemptyset(&pending_signals);
 }
 
@@ -165,6 +169,7 @@ void Machine::State::check_quiet() {
         --left;
         const char* const kind = dynamic_cast<const SimulatedRing*>(file.get()) != nullptr ? "a ring"
                                  : file->is_socket()                                       ? "a socket"
+                                 : dynamic_cast<const DiskFile*>(file.get()) != nullptr    ? "a file"
                                                                                            : "an event descriptor";
         world.finding(name + ": descriptor " + std::to_string(fd) + " is still open: " + kind);
     }
@@ -221,6 +226,54 @@ void Machine::partition(bool down) {
 
 void Machine::partition(Machine& other, bool down) {
     state_->host.network().cut(state_->host, other.state_->host, down);
+}
+
+void Machine::write_file(std::string_view path, std::string_view contents) {
+    state_->files.put(path, contents);
+}
+
+void Machine::make_directory(std::string_view path) {
+    FERRULE_ASSERT(state_->files.make(path, S_IFDIR | 0755) != nullptr);
+}
+
+void Machine::make_link(std::string_view path, std::string_view target) {
+    const auto link = state_->files.make(path, S_IFLNK | 0777);
+    FERRULE_ASSERT(link != nullptr);
+    link->write(0, std::as_bytes(std::span(target)), state_->world.now_ns());
+}
+
+bool Machine::remove_file(std::string_view path) {
+    return state_->files.remove(path) == 0;
+}
+
+std::optional<std::string> Machine::file(std::string_view path) const {
+    const auto inode = state_->files.find(path);
+    if (inode == nullptr || !inode->is_regular()) return std::nullopt;
+    return inode->bytes();
+}
+
+bool Machine::resize_file(std::string_view path, std::uint64_t bytes) {
+    const auto inode = state_->files.find(path);
+    if (inode == nullptr || !inode->is_regular()) return false;
+    const std::uint64_t before = inode->bytes().size();
+    if (bytes > before && !state_->files.take(bytes - before)) return false;
+    if (bytes < before) state_->files.give_back(before - bytes);
+    inode->resize(bytes, state_->world.now_ns());
+    return true;
+}
+
+bool Machine::drop_pages(std::string_view path) {
+    const auto inode = state_->files.find(path);
+    if (inode == nullptr) return false;
+    inode->drop_pages();
+    return true;
+}
+
+bool Machine::file_mode(std::string_view path, unsigned mode) {
+    const auto inode = state_->files.find(path);
+    if (inode == nullptr) return false;
+    inode->permissions(mode);
+    return true;
 }
 
 std::uint32_t Machine::descriptors() const noexcept {

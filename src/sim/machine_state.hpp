@@ -3,6 +3,7 @@
 #include <ferrule/sim/machine.hpp>
 
 #include "sim/descriptors.hpp"
+#include "sim/file_system.hpp"
 #include "sim/network.hpp"
 #include "sim/ring.hpp"
 #include "sim/scheduler.hpp"
@@ -81,6 +82,7 @@ public:
     Host& host;
     std::string name;
     MachineOptions options;
+    FileSystem files;
     Descriptors descriptors;
     LockedMemory locked_memory;
     std::unique_ptr<MachineKernel> kernel;

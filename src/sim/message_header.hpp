@@ -3,10 +3,12 @@
 #include "sim/file.hpp"
 #include "sim/ownership.hpp"
 
+#include <linux/openat2.h>
 #include <sys/socket.h>
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace ferrule::inline v0::sim {
@@ -22,6 +24,9 @@ struct MessageHeader {
     /// Of what is received: the program's header, where the kernel writes lengths and flags, and its room for a name.
     msghdr* header = nullptr;
     std::span<std::byte> name;
+    /// Of an operation on a path: its copy, and how it is opened.
+    std::string path;
+    struct ::open_how how {};
     /// Of what a multishot receives into each buffer.
     std::size_t name_room = 0;
     /// Of the parts that are left, and of the rest, while the request waits.

@@ -39,7 +39,8 @@ void Requests::give_back(Request& request) noexcept {
     request.in_use = request.in_work_list = request.findable = request.event_pending = false;
     request.cancelled = request.failed = request.skip = request.silences_chain = request.polled = false;
     request.multishot = request.no_wait = request.partial = request.drains = request.at_worker = false;
-    request.finished = request.delayed = request.tried = request.counted = request.in_progress = false;
+    request.finished = request.delayed = request.tried = request.counted = request.in_progress = request.at_disk =
+        false;
     request.next_queued = free_;
     free_ = &request;
     --count_;

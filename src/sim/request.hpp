@@ -73,6 +73,7 @@ struct Request final : FileWaiter {
     bool delayed : 1 = false;    ///< has been overtaken once
     bool tried : 1 = false;
     bool counted : 1 = false;      ///< a timeout that a number of completions ends
+    bool at_disk : 1 = false;      ///< its file's pages are being read
     bool in_progress : 1 = false;  ///< a connect whose handshake goes on
 
     [[nodiscard]] const char* name() const noexcept;

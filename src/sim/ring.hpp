@@ -30,11 +30,13 @@ struct LockedMemory {
 class SimulatedRing : public File {
 public:
     /// io_uring_setup(2): what the profile does not know is refused as its kernel refuses it, and `parameters` are
-    /// filled in. `memory` is charged where the profile's kernel does; null: not limited. Errors: -errno.
+    /// filled in. `memory` is charged where the profile's kernel does; null: not limited. `paths`: what can be opened;
+    /// null: nothing. Errors: -errno.
     static std::expected<std::shared_ptr<SimulatedRing>, int> create(World& world, Descriptors& descriptors,
                                                                      Profile profile, std::uint32_t entries,
                                                                      abi::Parameters* parameters,
-                                                                     LockedMemory* memory = nullptr);
+                                                                     LockedMemory* memory = nullptr,
+                                                                     Paths* paths = nullptr);
 
     /// Its descriptor, by which findings name it.
     virtual void identify(int descriptor) = 0;

@@ -170,7 +170,8 @@ int TcpSocket::begin_connection(InternetAddress to) {
     }
     const bool bound = claim_.held();
     if (bound && !claim_.local.is_any() && claim_.local.is_ipv4() != to.is_ipv4()) return -EINVAL;
-    if (!bound || claim_.local.is_any()) {
+    if (named_without_port_ && claim_.local.is_ipv4() != to.is_ipv4()) return -EINVAL;
+    if ((!bound && !named_without_port_) || claim_.local.is_any()) {
         InternetAddress source;
         if (to.is_ipv4()) {
             source = to.is_loopback() ? InternetAddress::ipv4(INADDR_LOOPBACK, 0)
@@ -214,6 +215,10 @@ int TcpSocket::bind(const sockaddr* address, socklen_t length) noexcept {
     claim_.reuse_address = options_.reuse_address;
     claim_.reuse_port = options_.reuse_port;
     claim_.automatic = false;
+    if (binds_without_port_ && local->port == 0) {
+        named_without_port_ = true;
+        return 0;
+    }
     const int result = host_.ports().bind(claim_);
     bound_explicitly_ = result == 0 && local->port != 0;
     return result;
@@ -267,6 +272,11 @@ int TcpSocket::set_option(int level, int name, const void* value, socklen_t leng
     if (level == IPPROTO_IPV6 && family_ == AF_INET6 && name == IPV6_V6ONLY) {
         if (!take_option(value, length, option) || claim_.held() || connection_ != nullptr) return -EINVAL;
         v6_only_ = option != 0;
+        return 0;
+    }
+    if (level == IPPROTO_IP && name == IP_BIND_ADDRESS_NO_PORT) {
+        if (!take_option(value, length, option)) return -EINVAL;
+        binds_without_port_ = option != 0;
         return 0;
     }
     if (level != SOL_SOCKET) return -ENOPROTOOPT;

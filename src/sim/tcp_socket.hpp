@@ -62,6 +62,9 @@ private:
     Side side_ = Side::client;
     bool v6_only_ = false;
     bool bound_explicitly_ = false;
+    /// IP_BIND_ADDRESS_NO_PORT: bind(2) with port 0 names an address, and connect chooses the port.
+    bool binds_without_port_ = false;
+    bool named_without_port_ = false;
     /// connect(2) has told how the connection came about.
     bool connect_told_ = false;
     bool ended_ = false;

@@ -47,6 +47,14 @@ enum class Fault : std::uint8_t {
     datagram_overtaken,     ///< it arrives later, behind others that were sent later
     datagram_congested,     ///< one that is capable of ECN says that it met congestion
     datagram_uncut,         ///< -EIO for a send with segmentation offload: the device does not cut
+    short_file_read,        ///< a read of a file gives less than there is
+    short_file_write,       ///< a write to a file takes less than it was given
+    file_read_fails,        ///< -EIO from a read of a file
+    file_read_interrupted,  ///< -EINTR from it
+    file_write_fails,       ///< -EIO from a write to a file, or from fsync
+    disk_full,              ///< -ENOSPC from a write that makes a file longer, or that could
+    file_shrinks,           ///< somebody shortens the file that is about to be read
+    pages_dropped,          ///< its pages have left the page cache: what reads it next waits for the disk
     count_of_faults,
 };
 

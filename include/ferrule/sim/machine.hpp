@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace ferrule::inline v0::sim {
 
@@ -24,12 +26,14 @@ struct MachineOptions {
     std::uint32_t descriptor_limit = 1024;
     /// RLIMIT_MEMLOCK in bytes; -1: none.
     long locked_memory_limit = -1;
-    /// What Kernel::read_file finds, by path.
+    /// Files that it has from the beginning, by path: /etc/resolv.conf, say. More are made by Machine::write_file.
     std::map<std::string, std::string> files{};
+    /// What its files may have together; then ENOSPC.
+    std::uint64_t disk_bytes = std::uint64_t{1} << 30;
 };
 
 /// A machine of the simulated network: 10.0.0.N and fd00::N, where N counts the machines from 1; 127.0.0.0/8 and ::1;
-/// a file system as far as Unix sockets need one. Its processes share one table of descriptors and one address space.
+/// a file system in memory. Its processes share one table of descriptors and one address space.
 /// Made by Simulation::machine, and lives as long as the simulation.
 class FERRULE_EXPORT Machine {
 public:
@@ -57,6 +61,22 @@ public:
     void partition(bool down = true);
     /// The same between these two machines only.
     void partition(Machine& other, bool down = true);
+
+    /// Its files, as another program on it would change them. The directories on the way are made; paths begin at the
+    /// root. A file is made anew, with all of it in the page cache.
+    void write_file(std::string_view path, std::string_view contents);
+    void make_directory(std::string_view path);
+    void make_link(std::string_view path, std::string_view target);
+    /// False when there is none; so with all below.
+    bool remove_file(std::string_view path);
+    /// What it has; nothing when there is no such file.
+    [[nodiscard]] std::optional<std::string> file(std::string_view path) const;
+    /// Shortens it, or fills it up with zeros.
+    bool resize_file(std::string_view path, std::uint64_t bytes);
+    /// Nothing of it is in the page cache any more: who reads it waits for the disk.
+    bool drop_pages(std::string_view path);
+    /// chmod(2).
+    bool file_mode(std::string_view path, unsigned mode);
 
     /// Descriptors that are open now.
     [[nodiscard]] std::uint32_t descriptors() const noexcept;
