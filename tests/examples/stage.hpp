@@ -12,6 +12,7 @@
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/net/resolver.hpp>
+#include <ferrule/net/shared_bytes.hpp>
 #include <ferrule/net/stream.hpp>
 #include <ferrule/net/udp_group.hpp>
 #include <ferrule/net/udp_socket.hpp>
@@ -56,5 +57,7 @@ Task<std::string> ask(std::string_view whom);
 std::string read_configuration(const std::string& path);
 /// How many of the first bytes are whole messages.
 std::size_t find_messages(std::string_view text);
+/// Keeps an answer where its reactor's handlers find it.
+void keep_on_its_thread(SharedBytes page);
 /// Serves one connection.
 Task<> serve(Connection connection);

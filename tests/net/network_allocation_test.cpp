@@ -189,6 +189,48 @@ TEST(NetworkAllocation, neither_does_one_of_a_stream) {
     expect_no_allocation(echo_streamed_messages, {});
 }
 
+constexpr std::size_t forwarded_size = 3000;
+
+/// Echoes each request from where it is, and behind it a shared piece and a chain of written ones.
+Task<> echo_in_pieces(Connection connection, const ferrule::SharedBytes* shared) {
+    std::size_t total = 0;
+    while (auto received = co_await connection.read()) {
+        total += received.size();
+        connection.write(std::move(received));
+        if (total % forwarded_size != 0) continue;
+        connection.write_shared(*shared);
+        for (unsigned piece = 0; piece < 40; ++piece) {
+            connection.write(shared->slice().first(900));
+            connection.write_shared(*shared);
+        }
+        co_await connection.flush();
+    }
+}
+
+TEST(NetworkAllocation, neither_does_one_that_is_forwarded_and_shared_in_many_pieces) {
+    constexpr std::size_t shared_size = 1000;
+    ferrule::SharedBytes shared;
+    EngineOptions options;
+    options.network.write_overflow = ferrule::WriteOverflow::segmented;
+    Engine engine{[&](Connection connection) { return echo_in_pieces(std::move(connection), &shared); }, options};
+    engine.on_reactor([&] { shared = ferrule::SharedBytes::own(pattern(shared_size)); });
+    ClientSocket client = engine.connect();
+    const std::string sent = pattern(forwarded_size);
+    const auto exchange_once = [&] {
+        client.send(sent);
+        static_cast<void>(client.receive(forwarded_size + 41 * shared_size + 40 * 900));
+    };
+    for (unsigned number = 0; number < 300; ++number) exchange_once();
+    engine.on_reactor([] { counted = true; });
+    const std::uint64_t before = allocations.load();
+    for (unsigned number = 0; number < 300; ++number) exchange_once();
+    EXPECT_EQ(allocations.load(), before);
+    engine.on_reactor([&] {
+        counted = false;
+        shared.reset();
+    });
+}
+
 TEST(NetworkAllocation, neither_does_one_on_small_queues_or_without_buffers) {
     EngineOptions small;
     small.reactor.submission_entries = 4;
