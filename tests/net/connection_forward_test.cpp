@@ -27,6 +27,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using ferrule::Address;
+using ferrule::BufferMode;
 using ferrule::Connection;
 using ferrule::EndReason;
 using ferrule::Lease;
@@ -91,10 +92,14 @@ void expect_echo(Engine& engine, std::size_t size, int receive_buffer) {
 
 TEST(ConnectionForward, an_echo_of_all_sizes_is_exact) {
     for (const auto handler : {&echo_results, &echo_leases, &echo_without_flush}) {
-        for (const bool few : {false, true}) {
+        for (const auto& [mode, few] : {std::pair{BufferMode::shared, false}, std::pair{BufferMode::shared, true},
+                                        std::pair{BufferMode::shared_incremental, true},
+                                        std::pair{BufferMode::per_connection_incremental, true}}) {
             EngineOptions options;
+            options.network.buffer_mode = mode;
             if (few) {
                 options.network.receive_buffer_count = 2;
+                options.network.connection_buffer_count = 2;
                 options.network.receive_lease_limit = 2;
             }
             Engine engine{handler, options};
