@@ -1,4 +1,4 @@
-// Answers each HTTP request with the same 100 KB, written piece by piece.
+// Answers each HTTP request with the same 100 KB, written piece by piece, or, under /shared, sent without a copy.
 #include <ferrule/net/buffered_reader.hpp>
 #include <ferrule/server.hpp>
 
@@ -21,6 +21,8 @@ constexpr std::size_t body_size = 100'000;
 constexpr std::size_t piece_size = 1'000;
 // Of back-pressure, a connection may have so much unsent: less than an answer.
 constexpr std::uint32_t back_pressure_bytes = 64 * 1024;
+constexpr std::size_t shared_piece_size = 30'000;
+constexpr std::string_view shared_path = "GET /shared ";
 constexpr std::string_view end_of_head = "\r\n\r\n";
 
 // Bytes that do not repeat, the same in each process: a lost, doubled or moved piece shows.
@@ -56,6 +58,11 @@ struct Answer {
     }
 };
 
+// One for each reactor, which counts the sends that it is part of without a lock.
+struct SharedAnswer {
+    ferrule::SharedBytes bytes;
+};
+
 // Writes the answer piece by piece. What does not fit now fits when some of it is sent: only back-pressure refuses a
 // write without failing.
 ferrule::Task<bool> write_pieces(ferrule::Connection& connection, std::string_view text) {
@@ -70,13 +77,30 @@ ferrule::Task<bool> write_pieces(ferrule::Connection& connection, std::string_vi
     co_return true;
 }
 
+// The same without a copy.
+ferrule::Task<bool> write_shared_pieces(ferrule::Connection& connection, const ferrule::SharedBytes& answer) {
+    for (std::size_t written = 0; written != answer.size();) {
+        const ferrule::SharedBytes piece = answer.part(written, shared_piece_size);
+        if (connection.write_shared(piece)) {
+            written += piece.size();
+            continue;
+        }
+        const auto flushed = co_await connection.flush();
+        if (!flushed) co_return false;
+    }
+    co_return true;
+}
+
 ferrule::Task<> big(ferrule::Connection connection, const Answer* answer) {
+    const ferrule::SharedBytes& shared = connection.reactor().service<SharedAnswer>().bytes;
     ferrule::BufferedReader reader{connection};
     while (auto received = co_await reader.read()) {
         const std::size_t end = received.find(end_of_head);
         if (end == ferrule::ByteSequence::npos) continue;
+        const bool without_copy = received.contiguous(shared_path.size()).text() == shared_path;
         reader.advance(end + end_of_head.size());
-        const bool written = co_await write_pieces(connection, answer->text);
+        auto writing = without_copy ? write_shared_pieces(connection, shared) : write_pieces(connection, answer->text);
+        const bool written = co_await std::move(writing);
         if (!written) break;
         co_await connection.flush();
     }
@@ -108,10 +132,15 @@ int main(int count, char** arguments) {
             options.network.write_limit = back_pressure_bytes;
         const Answer answer;
         ferrule::Server server(options);
+        server.on_start([&answer](ferrule::Reactor& reactor) {
+            reactor.add_service<SharedAnswer>(ferrule::SharedBytes::copy(answer.text));
+        });
         server.on_connection([&answer](ferrule::Connection connection) { return big(std::move(connection), &answer); });
         server.on_listening([&server] {
             std::printf("big listens on %s\n", server.addresses().front().to_string().c_str());
-            if (server.port() != 0) std::printf("try: curl -o /dev/null http://localhost:%d/\n", server.port());
+            if (server.port() != 0) {
+                std::printf("try: curl -o /dev/null http://localhost:%d/ and /shared\n", server.port());
+            }
             std::fflush(stdout);
         });
         return server.run();

@@ -432,7 +432,8 @@ TEST_F(Playground, BigAnswersWithTheSameBytesUnderEachPolicy) {
         // One after the other, and several at once.
         for (const int requests : {1, 1, 5}) {
             client.send(repeated("GET / HTTP/1.1\r\n\r\n", static_cast<std::size_t>(requests)));
-            for (int request = 0; request < requests; ++request) {
+            client.send(repeated("GET /shared HTTP/1.1\r\n\r\n", static_cast<std::size_t>(requests)));
+            for (int request = 0; request < 2 * requests; ++request) {
                 const std::string answered = client.receive(head.size());
                 const std::string body = client.receive(100'000);
                 EXPECT_EQ(checksum_of(body), "1ea0f65462ce9bf3") << policy;
