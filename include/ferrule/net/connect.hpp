@@ -91,7 +91,8 @@ struct ConnectError {
 /// Errors: those of Resolver::resolve, too, which the message names (`connect to db:5432: resolve db: no such name`).
 ///
 /// ```cpp
-/// auto opened = co_await connect(reactor, "cache.internal", 11211, {.timeout = 2s});
+/// const ConnectOptions patience{.timeout = 2s};
+/// auto opened = co_await connect(reactor, "cache.internal", 11211, patience);
 /// if (!opened) std::puts(opened.error().message.c_str());
 /// ```
 [[nodiscard]] FERRULE_EXPORT Task<std::expected<Connection, ConnectError>> connect(Reactor& reactor, std::string host,
