@@ -12,6 +12,7 @@
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/net/resolver.hpp>
+#include <ferrule/net/send_file.hpp>
 #include <ferrule/net/shared_bytes.hpp>
 #include <ferrule/net/stream.hpp>
 #include <ferrule/net/udp_group.hpp>

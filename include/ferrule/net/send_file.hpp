@@ -28,13 +28,23 @@ struct SendFileError {
 };
 
 /// Sends exactly `length` bytes of a regular file from `offset` on, behind what was written before, which is sent with
-/// it: `const auto sent = co_await send_file(connection, file, 0, size);`. Ends when the kernel has taken all of it.
+/// it. Ends when the kernel has taken all of it.
 ///
 /// Up to NetworkOptions::file_copy_limit bytes are read into a block behind what was written, and both leave in one
 /// send. More go by sendfile(2), from the page cache to the socket without a copy; what is not in the cache is read in
 /// the ring first, so neither the disk nor the peer keeps the loop waiting. A peer that reads slowly costs no memory
 /// but the kernel's socket buffer; NetworkOptions::write_timeout applies. Files that cannot be sent so (those of /proc)
 /// are read and sent piece by piece.
+///
+/// ```cpp
+/// const auto file = co_await File::open(reactor, "/srv/www/index.html");
+/// if (!file) throw std::runtime_error(file.error().message);
+/// const auto status = co_await file->status();
+/// connection.write("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(status->size) + "\r\n\r\n");
+/// auto sending = send_file(connection, *file, 0, status->size);
+/// const auto sent = co_await sending;
+/// if (!sent) std::fputs(sent.error().message.c_str(), stderr);  // the connection has ended
+/// ```
 ///
 /// What is written meanwhile leaves behind the file. A second send_file on the connection before this one has ended is
 /// misuse and throws std::logic_error, as is a file of another reactor. The connection may be closed meanwhile: the
