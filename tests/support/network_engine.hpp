@@ -56,8 +56,16 @@ inline ferrule::Task<> echo(ferrule::Connection connection) {
     }
 }
 
+/// How connections come to their reactors.
+enum class Accepting {
+    usual,         ///< each reactor listens on the same TCP port; on a Unix address one does, and hands over in turn
+    each_its_own,  ///< each reactor listens, on a Unix address of its own
+    handed_over,   ///< one reactor listens, and hands over in turn
+};
+
 struct EngineOptions {
     unsigned reactors = 1;
+    Accepting accepting = Accepting::usual;
     ferrule::ReactorOptions reactor;
     ferrule::NetworkOptions network;
     ferrule::ListenSocketOptions socket{.address = ferrule::Address::loopback(0)};
@@ -66,8 +74,7 @@ struct EngineOptions {
     bool check_remains = true;
 };
 
-/// Reactors with networks on threads of their own, all serving one address with one handler: a TCP listener for each,
-/// or, for a Unix address, one that accepts and hands over in turn.
+/// Reactors with networks on threads of their own, all serving with one handler, as EngineOptions::accepting says.
 class Engine {
 public:
     /// What a network still has when its reactor has ended.
@@ -83,15 +90,16 @@ public:
 
     explicit Engine(ferrule::ConnectionHandler handler, EngineOptions options = {}) : options_(std::move(options)) {
         const bool shares_port = options_.socket.address.family() != ferrule::AddressFamily::unix_domain;
+        const bool all_listen =
+            options_.accepting == Accepting::each_its_own || (options_.accepting == Accepting::usual && shares_port);
         std::vector<int> sockets;
-        for (unsigned number = 0; number < (shares_port ? options_.reactors : 1); ++number) {
+        for (unsigned number = 0; number < (all_listen ? options_.reactors : 1); ++number) {
+            if (number != 0 && !shares_port) options_.socket.address = unique_unix_address();
             const auto socket = ferrule::open_listen_socket(*options_.kernel, options_.socket);
             if (!socket) throw std::runtime_error(socket.error().message);
             sockets.push_back(*socket);
-            if (number == 0) {
-                address_ = *ferrule::local_address(*options_.kernel, *socket);
-                options_.socket.address = address_;
-            }
+            addresses_.push_back(*ferrule::local_address(*options_.kernel, *socket));
+            if (shares_port) options_.socket.address = addresses_.front();
         }
         std::vector<std::promise<void>> started(options_.reactors);
         remains_.resize(options_.reactors);
@@ -106,7 +114,7 @@ public:
                 faults_.push_back(std::move(fault));
             });
             const int socket = number < sockets.size() ? sockets[number] : -1;
-            threads_.emplace_back([this, number, socket, handler, &started] {
+            threads_.emplace_back([this, number, socket, handler, hands_over = !all_listen, &started] {
                 ferrule::Reactor& own = *reactors_[number];
                 own.on_start([&, number](ferrule::Reactor& starting) {
                     auto& network = starting.add_service<ferrule::Network>(starting, options_.network);
@@ -115,8 +123,7 @@ public:
                         network.add_handler(handler);
                     } else {
                         network.listen(socket, handler);
-                        if (networks_.size() > 1 &&
-                            options_.socket.address.family() == ferrule::AddressFamily::unix_domain) {
+                        if (networks_.size() > 1 && hands_over) {
                             network.on_accept(
                                 [this](int accepted, std::uint16_t listener) { return hand_over(accepted, listener); });
                         }
@@ -146,8 +153,12 @@ public:
         }
     }
 
-    const ferrule::Address& address() const noexcept { return address_; }
-    ClientSocket connect(int receive_buffer = 0) const { return ClientSocket::connect(address_, receive_buffer); }
+    const ferrule::Address& address() const noexcept { return addresses_.front(); }
+    ClientSocket connect(int receive_buffer = 0) const { return ClientSocket::connect(address(), receive_buffer); }
+    /// To the address of a reactor, where each has its own, and by turns.
+    ClientSocket connect_to(unsigned number) const {
+        return ClientSocket::connect(addresses_[number % addresses_.size()]);
+    }
     ferrule::Reactor& reactor(unsigned number = 0) { return *reactors_[number]; }
     ferrule::Network& network(unsigned number = 0) { return *networks_[number]; }
     const ferrule::NetworkCounters& counters(unsigned number = 0) { return network(number).counters(); }
@@ -207,7 +218,7 @@ private:
     }
 
     EngineOptions options_;
-    ferrule::Address address_;
+    std::vector<ferrule::Address> addresses_;
     unsigned next_ = 0;
     std::vector<std::unique_ptr<ferrule::Reactor>> reactors_;
     std::vector<ferrule::Network*> networks_;
