@@ -58,6 +58,7 @@ FileTransfer::FileTransfer(ConnectionState& state, std::uint32_t generation, det
         throw std::logic_error("send_file: the connection has ended");
     if (state.sends_file) throw std::logic_error("send_file: another file is being sent on this connection");
     state.sends_file = true;
+    if (state.fin_wanted) failure_ = {.refused = true, .error = EPIPE};
     constexpr auto offset_max = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
     if (offset > offset_max || length > offset_max - offset) failure_ = {.of_file = true, .error = EOVERFLOW};
 }
@@ -120,7 +121,7 @@ void FileTransfer::finish() noexcept {
 }
 
 void FileTransfer::fail() noexcept {
-    if (!connected()) return;
+    if (!connected() || failure_.refused) return;
     if (failure_.of_file) {
         network_->abort_state(*state_, failure_.error);
     } else {
@@ -160,8 +161,9 @@ detail::FlushAwaiter FileTransfer::flush_before() noexcept {
 
 bool FileTransfer::begin(bool in_one_piece) noexcept {
     ConnectionState& state = *state_;
-    if (state.fin_wanted) {
-        failure_ = {.error = EPIPE};
+    // Whoever shuts writing down from now on ends it behind the file.
+    if (state.fin_sent) {
+        failure_ = {.refused = true, .error = EPIPE};
         return false;
     }
     void* memory = network_->slabs_.take_class(FileSend::own_class);
@@ -170,7 +172,7 @@ bool FileTransfer::begin(bool in_one_piece) noexcept {
         return false;
     }
     send_ = new (memory) FileSend(state, *file_);
-    if (in_one_piece && !take_segment()) {
+    if (in_one_piece && !take_segment(static_cast<std::uint32_t>(left_))) {
         // Going without a copy needs none.
         network_->unreference(*std::exchange(send_, nullptr));
         return false;
@@ -189,16 +191,23 @@ bool FileTransfer::begin(bool in_one_piece) noexcept {
 
 // ---- reading ----
 
-bool FileTransfer::take_segment() noexcept {
+bool FileTransfer::take_segment(std::uint32_t bytes) noexcept {
     if (send_->segment != nullptr) return true;
-    const auto bytes = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(left_, std::max(network_->options_.file_copy_limit, copied_bytes)));
+    const bool ends = state_->fin_wanted;
+    state_->fin_wanted = false;  // that ends what comes behind the file
     WriteSlab* segment = network_->take_segment(*state_, bytes);
+    state_->fin_wanted = ends;
     if (segment == nullptr) return false;
     // Not more than is wanted, so that a full one is all.
     segment->capacity = bytes;
     send_->segment = segment;
     return true;
+}
+
+bool FileTransfer::take_segment() noexcept {
+    if (take_segment(static_cast<std::uint32_t>(std::min<std::uint64_t>(left_, copied_bytes)))) return true;
+    failure_ = {.error = ENOBUFS};
+    return false;
 }
 
 Operation FileTransfer::read_segment() {
@@ -238,7 +247,10 @@ FileTransfer::Commit::Restore::Restore(FileTransfer& transfer) noexcept
     state_->staged = header;
     state_->sending = nullptr;
     state_->flusher_on_staged = state_->flusher && !flusher_on_later_;
+    const bool ends = state_->fin_wanted;
+    state_->fin_wanted = false;  // that ends what comes behind the file
     committed_ = network.append_segment(*state_, segment);
+    state_->fin_wanted = ends;
     if (committed_) {
         // Who waits for the file waits for what stands in its place.
         pass_waiters(send, *state_->staged);
@@ -311,11 +323,20 @@ FileTransfer::Step FileTransfer::step() noexcept {
         case -ENOSYS:
         case -EOPNOTSUPP:
             return Step::copy;
-        case -EIO:
-            failure_ = {.of_file = true, .error = EIO};
+        case -EPIPE:
+        case -ECONNRESET:
+        case -ECONNABORTED:
+        case -ENOTCONN:
+        case -ETIMEDOUT:
+        case -EHOSTUNREACH:
+        case -ENETUNREACH:
+        case -ENETDOWN:
+        case -ENOBUFS:
+        case -ENOMEM:
+            failure_ = {.error = static_cast<int>(-sent)};
             return Step::broken;
         default:
-            failure_ = {.error = static_cast<int>(-sent)};
+            failure_ = {.of_file = true, .error = static_cast<int>(-sent)};
             return Step::broken;
     }
 }
@@ -344,7 +365,8 @@ bool FileTransfer::warmed(std::int32_t result) noexcept {
 
 bool FileTransfer::suspend(std::coroutine_handle<> waiter, Environment* environment) noexcept {
     ConnectionState& state = *state_;
-    send_->cancelled = !network_->scope_of(environment)->add(send_->cancel_node);
+    // At the end of the reactor nobody waits for a peer that does not read.
+    send_->cancelled = network_->shutting_down_ || !network_->scope_of(environment)->add(send_->cancel_node);
     if (send_->cancelled) return false;
     abi::SubmissionEntry& entry = network_->reactor_->ring().entry();
     if (WriteSlab* segment = send_->segment; segment != nullptr) {

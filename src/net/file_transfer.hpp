@@ -80,6 +80,7 @@ public:
     };
     struct Failure {
         bool of_file = false;    ///< otherwise of the connection
+        bool refused = false;    ///< writing was shut down before: nothing has happened to the connection
         bool truncated = false;  ///< it ended before
         int error = 0;
     };
@@ -118,7 +119,7 @@ public:
     /// Whether it has that place still: otherwise writing has failed.
     [[nodiscard]] bool sending() const noexcept { return send_ != nullptr && send_->attached; }
 
-    /// Has a segment for the next bytes, as many as one is for. False when the account has no room.
+    /// Has a segment for the next bytes. False, with a `failure`, when the account has no room.
     [[nodiscard]] bool take_segment() noexcept;
     /// Reads what the segment lacks.
     [[nodiscard]] Operation read_segment();
@@ -203,6 +204,7 @@ public:
 private:
     bool suspend(std::coroutine_handle<> waiter, Environment* environment) noexcept;
     [[nodiscard]] std::size_t cached(std::size_t bytes) noexcept;
+    [[nodiscard]] bool take_segment(std::uint32_t bytes) noexcept;
     void leave() noexcept;
     void give_back_header(FileSend& send) noexcept;
 

@@ -434,6 +434,71 @@ TEST_F(SendFile, ConnectionThatIsShutDownForWritingSendsTheFileFirst) {
     EXPECT_TRUE(rest.bytes == "head" + contents) << rest.bytes.size();
 }
 
+/// Ends the connection, or its writing half, while the ring reads the file.
+Task<> end_while_it_is_read(Connection connection, Served& served, std::uint64_t length, bool half) {
+    auto opening = open_file(connection.reactor(), served.path);
+    const File file = co_await opening;
+    connection.write("head");
+    auto sending = send_file(connection, file, 0, length);
+    EXPECT_TRUE(sending.start(connection.reactor().root_environment, std::noop_coroutine()));
+    Reactor& reactor = connection.reactor();
+    if (half) {
+        connection.shutdown_write();
+        EXPECT_FALSE(connection.write("lost"));
+        auto refused = send_file(connection, file, 0, 1);
+        EXPECT_THROW(co_await refused, std::logic_error);
+    } else {
+        connection.close();
+    }
+    Until until{reactor, [&sending] { return sending.done(); }};
+    co_await until;
+    if (half) {
+        auto late = send_file(connection, file, 0, 1);
+        const auto refused = co_await late;
+        EXPECT_EQ(refused.error().failure, SendFileFailure::connection);
+        EXPECT_EQ(refused.error().code.value(), EPIPE);
+    }
+    served.ended.raise();
+}
+
+TEST_F(SendFile, ConnectionThatEndsWhileTheFileIsReadSendsItFirst) {
+    const std::string contents = pattern(600'000);
+    unsigned count = 0;
+    for (const int error : {0, EINVAL}) {
+        if (error != 0) kernel.fail(Call::send_file, error, ForwardingKernel::forever);
+        for (const std::uint64_t length : {20'000u, 600'000u}) {
+            for (const bool half : {true, false}) {
+                serve(contents, {}, [=](Connection connection, Served& into) {
+                    return end_while_it_is_read(std::move(connection), into, length, half);
+                });
+                auto client = engine->connect();
+                const auto rest = client.receive_rest();
+                EXPECT_EQ(rest.error, 0);
+                EXPECT_TRUE(rest.bytes == "head" + contents.substr(0, length)) << rest.bytes.size();
+                served.ended.wait(++count);
+                engine.reset();
+            }
+        }
+    }
+}
+
+Task<> send_what_cannot_be_read(Connection connection, Served& served) {
+    Reactor& reactor = connection.reactor();
+    const OpenOptions write_only{.flags = O_WRONLY};
+    const auto file = co_await File::open(reactor, served.path, write_only);
+    auto sending = send_file(connection, *file, 0, 100'000);
+    served.note(co_await sending);
+}
+
+TEST_F(SendFile, FileThatCannotBeReadIsAnErrorOfTheFile) {
+    serve(pattern(100'000), {}, send_what_cannot_be_read);
+    auto client = engine->connect();
+    EXPECT_EQ(client.receive_rest().error, ECONNRESET);
+    served.ended.wait();
+    EXPECT_EQ(served.error().failure, SendFileFailure::file);
+    EXPECT_EQ(served.error().code.value(), EBADF);
+}
+
 TEST_F(SendFile, AbortedConnectionEndsTheSending) {
     serve(pattern(20'000'000), {}, [](Connection connection, Served& into) {
         return send_while(std::move(connection), into, [](Connection& ending) { ending.abort(); });

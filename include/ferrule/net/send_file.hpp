@@ -48,7 +48,7 @@ struct SendFileError {
 ///
 /// What is written meanwhile leaves behind the file. A second send_file on the connection before this one has ended is
 /// misuse and throws std::logic_error, as is a file of another reactor. The connection may be closed meanwhile: the
-/// file goes out first.
+/// file goes out first; so it does when writing is shut down meanwhile.
 ///
 /// A connection on which it fails is ended with a reset (Connection::abort), because the stream has a gap from there
 /// on: the peer never gets other bytes in the place of missing ones. The same holds when it is cancelled or destroyed
