@@ -44,8 +44,9 @@ struct Waiting {
 
 struct Proxy {
     WorkloadRun* run;
-    /// Slices that a direction keeps before it gives them back.
+    /// Slices that a direction keeps before it gives them back; none: it sends them on from where they are.
     std::size_t hold = 1;
+    bool flushes = true;
     std::map<std::uint64_t, Waiting*> waiting{};
 };
 
@@ -55,6 +56,11 @@ Task<> relay(Proxy* proxy, ReadHalf from, WriteHalf to) {
     std::vector<Lease> held;
     std::vector<Lease> fresh;
     while (auto received = co_await proxy->run->watch(from.read())) {
+        if (proxy->hold == 0) {
+            to.write(std::move(received));
+            if (proxy->flushes) co_await proxy->run->watch(to.flush());
+            continue;
+        }
         while (auto lease = received.take()) fresh.push_back(std::move(lease));
         for (const Lease& lease : fresh) to.write(lease.slice());
         co_await proxy->run->watch(to.flush());
@@ -155,6 +161,12 @@ void run_proxy(WorkloadRun& run) {
     if (run.random().one_in(2)) options.network.receive_buffer_count = run.choose({1u, 2u});
     Proxy proxy{&run};
     proxy.hold = run.random().between(1, std::min<std::uint64_t>(options.network.receive_lease_limit, 8));
+    if (run.random().one_in(2)) {
+        proxy.hold = 0;
+        proxy.flushes = run.random().one_in(2);
+        options.network.receive_buffer_size = run.choose({600u, 2048u, 16384u});
+        options.network.write_overflow = run.choose({ferrule::WriteOverflow::grow, ferrule::WriteOverflow::segmented});
+    }
     ServerProgram server{run, options};
     server.on_connection([&proxy](Connection connection) { return serve_pair(&proxy, std::move(connection)); });
     std::vector<PairPlan> pairs(run.connections(1, 12));

@@ -21,5 +21,6 @@ extern const Workload hostile_workload;
 extern const Workload limits_workload;
 extern const Workload operations_workload;
 extern const Workload resolver_workload;
+extern const Workload segments_workload;
 
 }  // namespace ferrule_test
