@@ -127,7 +127,10 @@ void Ownership::claim(Claim& claim) {
     if (place != buffers_.begin()) --place;
     for (; place != buffers_.end() && place->first < claim.address + claim.length; ++place) {
         const auto& [address, buffer] = *place;
-        if (address + buffer.length > claim.address && kernel_has_(groups_, buffer.group, buffer.buffer)) {
+        // Of an incremental buffer, the program has what was filled.
+        const std::uintptr_t kernels = address + buffer.handed_out;
+        if (address + buffer.length > claim.address && claim.address + claim.length > kernels &&
+            kernel_has_(groups_, buffer.group, buffer.buffer)) {
             find(claim, "lies in " + name_of_buffer(buffer.group, buffer.buffer) + ", which the kernel has");
         }
     }
@@ -194,7 +197,9 @@ void Ownership::publish(std::uint16_t group, std::uint16_t buffer, std::uintptr_
             world_.finding(ring_ + ": " + name_of_buffer(group, buffer) + " and " +
                            name_of_buffer(other->second.group, other->second.buffer) + " share memory");
         }
-        buffers_[address] = {length, group, buffer};
+        buffers_[address] = {.length = length, .group = group, .buffer = buffer};
+    } else if (const auto place = buffers_.find(address); place != buffers_.end()) {
+        place->second.handed_out = 0;
     }
     if (const Claim* const other = overlapping(address, length, nullptr); other != nullptr) {
         find(*other, "lies in " + name_of_buffer(group, buffer) + ", which is given to the kernel");
@@ -228,6 +233,10 @@ void Ownership::shut_buffer(std::uintptr_t address, std::size_t length) {
 
 void Ownership::hand_out(std::uintptr_t address, std::size_t length) {
     lift(address, length);
+    auto place = buffers_.upper_bound(address);
+    if (place == buffers_.begin()) return;
+    --place;
+    if (address - place->first < place->second.length) place->second.handed_out = address + length - place->first;
 }
 
 }  // namespace ferrule::inline v0::sim

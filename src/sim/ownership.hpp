@@ -66,6 +66,7 @@ private:
         std::size_t length;
         std::uint16_t group;
         std::uint16_t buffer;
+        std::size_t handed_out = 0;  // of an incremental buffer, what the program has back at its beginning
     };
 
     void verify(const Claim& claim);

@@ -21,8 +21,12 @@ Audit::~Audit() {
     expect_none(reactor_->counters().operations.value(), "operations");
     // Frames that came home late are taken in behind the services; the pool itself then sees that none is left.
     run_->refused(counted.refused.value());
-    // One account for frames and slabs: what is left in it is what both keep for reuse.
-    const std::uint64_t kept = reactor_->frames.peak_bytes() + network.slabs().idle_bytes();
+    // One account for frames, slabs and connections' own buffers: what is left in it is what is kept for reuse.
+    const ferrule::NetworkOptions& options = network.options();
+    const std::uint64_t ring_bytes = std::uint64_t{options.connection_buffer_count} *
+                                     (options.connection_buffer_size + sizeof(ferrule::abi::BufferEntry));
+    const std::uint64_t kept =
+        reactor_->frames.peak_bytes() + network.slabs().idle_bytes() + counted.connection_rings.value() * ring_bytes;
     if (reactor_->memory_account.used_bytes() != kept) {
         run_->find("the memory account of reactor " + std::to_string(reactor_->id()) + " says " +
                    std::to_string(reactor_->memory_account.used_bytes()) + " bytes, its pools " + std::to_string(kept));
