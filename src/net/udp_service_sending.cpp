@@ -284,9 +284,8 @@ void UdpService::tell_error(UdpSocketState& state, int error) noexcept {
 void UdpService::cancel_flight(UdpSocketState& state) noexcept {
     for (std::uint32_t position = 0; position < state.flight_count; ++position) {
         if (state.flights[position].ended) continue;
-        // The one that waits for room; its end is the end of the chain.
+        // One of them may wait for room. Which one it is, is known for sure only to the kernel; its end is the chain's.
         reactor_->cancel_request(Tag{send_kind_, state.generation, state.index << flight_bits | position}.encode());
-        return;
     }
 }
 

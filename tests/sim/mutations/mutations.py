@@ -46,6 +46,8 @@ REACTOR = "src/reactor/reactor.cpp"
 RING = "src/ring/ring.cpp"
 DNS_MESSAGE = "src/net/dns_message.cpp"
 RESOLVER_ASKING = "src/net/resolver_asking.cpp"
+DATAGRAMS_IN = "src/net/udp_service_receiving.cpp"
+DATAGRAMS_OUT = "src/net/udp_service_sending.cpp"
 
 MUTATIONS = [
     Mutation(
@@ -110,6 +112,27 @@ MUTATIONS = [
         NETWORK,
         "    if (!unconfirmed_.empty() && !ring.overflowed()) {",
         "    if (!unconfirmed_.empty() && (MUTATED || !ring.overflowed())) {",
+    ),
+    Mutation(
+        "datagram-buffer-forgotten",
+        "a datagram that ends does not give its buffer back",
+        DATAGRAMS_IN,
+        "        state.buffers->give_back(node.buffer);\n        state.buffers->publish();\n        if (state.starved)",
+        "        if (!MUTATED) state.buffers->give_back(node.buffer);\n        state.buffers->publish();\n        if (state.starved)",
+    ),
+    Mutation(
+        "datagram-waiter-parked-for-ever",
+        "who waits for a datagram while all buffers are held is not told of one that comes back",
+        DATAGRAMS_IN,
+        "            if (service != nullptr) service->want_arm(state);",
+        "            if (service != nullptr && !MUTATED) service->want_arm(state);",
+    ),
+    Mutation(
+        "datagram-chain-not-continued",
+        "datagrams that were not in a chain, or were cancelled with it, stay where they are",
+        DATAGRAMS_OUT,
+        "    if (state.send_first != nullptr) {\n        request_send(state);",
+        "    if (state.send_first != nullptr) {\n        if (!MUTATED) request_send(state);",
     ),
     Mutation(
         "lost-wake-up",

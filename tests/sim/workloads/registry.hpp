@@ -22,5 +22,6 @@ extern const Workload limits_workload;
 extern const Workload operations_workload;
 extern const Workload resolver_workload;
 extern const Workload segments_workload;
+extern const Workload datagrams_workload;
 
 }  // namespace ferrule_test
