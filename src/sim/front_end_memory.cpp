@@ -134,6 +134,7 @@ void FrontEnd::claim_message(Request& request) {
         claimed.length = memory.size();
         claimed.operation = request.name();
         claimed.user_data = request.entry.user_data;
+        claimed.may_be_sink = request.entry.opcode == abi::Operation::readv;
         ownership_.claim(claimed);
     };
     std::size_t done = request.done;

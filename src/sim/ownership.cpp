@@ -119,6 +119,10 @@ const Claim* Ownership::overlapping(std::uintptr_t address, std::size_t length, 
 void Ownership::claim(Claim& claim) {
     claim.open = false;
     if (claim.length == 0) return;
+    if (is_sink(claim)) {
+        claim.length = 0;
+        return;
+    }
     if (const Claim* const other = overlapping(claim.address, claim.length, &claim);
         other != nullptr && (other->access == Access::writes || claim.access == Access::writes)) {
         find(claim, "is at the same time the memory of " + describe(other->operation, other->user_data));
@@ -140,6 +144,30 @@ void Ownership::claim(Claim& claim) {
     if (claim.access == Access::writes) poison(claim.address, claim.length);
 }
 
+void Ownership::erase(const Claim& claim) {
+    const auto range = claims_.equal_range(claim.address);
+    for (auto at = range.first; at != range.second; ++at) {
+        if (at->second != &claim) continue;
+        claims_.erase(at);
+        break;
+    }
+}
+
+bool Ownership::is_sink(const Claim& claim) {
+    if (!claim.may_be_sink) return false;
+    const auto same = claims_.equal_range(claim.address);
+    for (auto at = same.first; at != same.second; ++at) {
+        Claim& other = *at->second;
+        if (!other.may_be_sink) continue;
+        sinks_.insert(claim.address);
+        lift(other.address, other.length);
+        claims_.erase(at);
+        other.length = 0;
+        return true;
+    }
+    return sinks_.contains(claim.address);
+}
+
 void Ownership::verify(const Claim& claim) {
     if (hash_of(claim.address, claim.length) != claim.hash) {
         find(claim, "was changed while the kernel had it");
@@ -157,12 +185,7 @@ void Ownership::shut(Claim& claim, std::size_t done) {
     if (claim.length == 0) return;
     claim.open = false;
     if (done != 0) {
-        const auto range = claims_.equal_range(claim.address);
-        for (auto at = range.first; at != range.second; ++at) {
-            if (at->second != &claim) continue;
-            claims_.erase(at);
-            break;
-        }
+        erase(claim);
         claim.address += done;
         claim.length -= done;
         if (claim.length == 0) return;
@@ -176,12 +199,7 @@ void Ownership::release(Claim& claim) {
     if (claim.length == 0) return;
     if (claim.access == Access::writes) lift(claim.address, claim.length);
     if (!claim.open) verify(claim);
-    const auto range = claims_.equal_range(claim.address);
-    for (auto at = range.first; at != range.second; ++at) {
-        if (at->second != &claim) continue;
-        claims_.erase(at);
-        break;
-    }
+    erase(claim);
     claim.length = 0;
 }
 

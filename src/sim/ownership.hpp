@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory_resource>
+#include <set>
 #include <string>
 
 namespace ferrule::inline v0::sim {
@@ -25,6 +26,8 @@ struct Claim {
     std::uint64_t hash = 0;
     const char* operation = "";
     std::uint64_t user_data = 0;
+    /// It may be read into only so that it has been read: then others read into the same memory.
+    bool may_be_sink = false;
 };
 
 /// Which memory of the program is the kernel's, for one ring. Under AddressSanitizer what the kernel writes is poisoned
@@ -69,6 +72,8 @@ private:
         std::size_t handed_out = 0;  // of an incremental buffer, what the program has back at its beginning
     };
 
+    [[nodiscard]] bool is_sink(const Claim& claim);
+    void erase(const Claim& claim);
     void verify(const Claim& claim);
     [[nodiscard]] const Claim* overlapping(std::uintptr_t address, std::size_t length, const Claim* but) const;
     void find(const Claim& claim, const std::string& what);
@@ -80,6 +85,8 @@ private:
     std::pmr::unsynchronized_pool_resource pool_;
     std::pmr::multimap<std::uintptr_t, Claim*> claims_{&pool_};
     std::size_t longest_claim_ = 0;
+    /// Where requests that may read for nothing's sake were seen to read at once: nobody looks at that.
+    std::set<std::uintptr_t> sinks_;
     std::map<std::uintptr_t, Place> buffers_;
 };
 

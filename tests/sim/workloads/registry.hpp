@@ -23,5 +23,8 @@ extern const Workload operations_workload;
 extern const Workload resolver_workload;
 extern const Workload segments_workload;
 extern const Workload datagrams_workload;
+extern const Workload connect_workload;
+extern const Workload files_workload;
+extern const Workload streams_workload;
 
 }  // namespace ferrule_test

@@ -25,7 +25,8 @@ constexpr auto patience = 2h;
 constexpr std::size_t incomplete_reported = 3;
 
 // These end a connection that did nothing wrong.
-constexpr std::array breaking = {Fault::peer_resets, Fault::accept_aborted, Fault::operation_fails};
+constexpr std::array breaking = {Fault::peer_resets,     Fault::accept_aborted,   Fault::operation_fails,
+                                 Fault::connect_refused, Fault::connect_vanishes, Fault::connect_unreachable};
 
 }  // namespace
 
