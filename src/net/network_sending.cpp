@@ -107,17 +107,18 @@ void Network::build_send(ConnectionState& state) noexcept {
     state.sending = slab;
     state.flusher_on_staged = false;
     const bool link = state.handles == 0 && state.stage == CloseStage::flushing && may_close_at_once(state);
-    if (slab->chained) [[unlikely]]
+    if (slab->chained || slab->more) [[unlikely]]
         send_silently<true>(state, link);
     else
         send_silently<false>(state, link);
 }
 
-template <bool chained>
+template <bool special>
 inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
     WriteSlab* slab = state.sending;
     Ring& ring = reactor_->ring();
-    if constexpr (chained) link = fill_vector(state) && link;  // otherwise another send follows
+    const bool chained = special && slab->chained;
+    if (chained) link = fill_vector(state) && link;  // otherwise another send follows
     // A linked close must stand right behind its send.
     if (link && ring.available() < 2) {
         static_cast<void>(ring.submit());
@@ -125,8 +126,8 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
     }
     slab->sequence = ring.next_sequence();
     abi::SubmissionEntry& entry = ring.entry();
-    const int flags = slab->more ? send_at_once | MSG_MORE : send_at_once;
-    if constexpr (chained)
+    const int flags = special && slab->more ? send_at_once | MSG_MORE : send_at_once;
+    if (chained)
         prepare_vector(entry, state, flags);
     else
         prepare::send(entry, state.descriptor, slab->data(), slab->size, flags);
@@ -143,10 +144,7 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
 /// Sends it in place of what is staged. Nothing is being sent.
 void Network::send_now(ConnectionState& state, WriteSlab& slab) noexcept {
     state.sending = &slab;
-    if (slab.chained)
-        send_silently<true>(state, false);
-    else
-        send_silently<false>(state, false);
+    send_silently<true>(state, false);
 }
 
 void Network::send_rest(ConnectionState& state) noexcept {
