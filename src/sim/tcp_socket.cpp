@@ -389,7 +389,7 @@ int TcpSocket::socket_name(sockaddr* address, socklen_t* length) noexcept {
     InternetAddress local = wildcard(family_);
     if (connection_ != nullptr) {
         local = connection_->local(side_);
-    } else if (claim_.held()) {
+    } else if (claim_.held() || named_without_port_) {
         local = claim_.local;
     }
     return copy_address(local.seen_by(family_), address, length);

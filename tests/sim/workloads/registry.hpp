@@ -26,5 +26,6 @@ extern const Workload datagrams_workload;
 extern const Workload connect_workload;
 extern const Workload files_workload;
 extern const Workload streams_workload;
+extern const Workload tcp_proxy_workload;
 
 }  // namespace ferrule_test
