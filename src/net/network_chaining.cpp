@@ -26,9 +26,15 @@ namespace {
 constexpr std::uint8_t segment_class_max = SlabPool::class_of(64u << 10);
 /// What sendmsg(2) takes in one call (UIO_MAXIOV).
 constexpr std::uint32_t vector_limit = 1024;
-/// So few bytes are copied rather than sent from where they are: a chain, its vector, and the kernel's look at it cost
-/// more.
-constexpr std::uint64_t forward_copy_limit = 512;
+/// So few bytes are copied rather than sent from where they are: a chain costs more. Where they go with others there is
+/// a vector, too, and the kernel's look at it costs as much as copying a few KiB.
+constexpr std::uint64_t copy_limit_alone = 512;
+constexpr std::uint64_t copy_limit_among_others = 2048;
+
+bool better_copied(const ConnectionState& state, std::uint64_t bytes, bool single = true) noexcept {
+    return bytes <= (single && state.staged == nullptr ? copy_limit_alone : copy_limit_among_others);
+}
+
 constexpr std::uint16_t lent_max = 0xffff;
 
 std::uint8_t class_for(std::uint64_t data) noexcept {
@@ -272,7 +278,7 @@ std::byte* Network::room_chained(ConnectionState& state, std::size_t bytes) noex
 // ---- shared bytes ----
 
 bool Network::write_shared(ConnectionState& state, const SharedBytes& bytes) {
-    if (bytes.count_ == nullptr || bytes.size() <= forward_copy_limit)
+    if (bytes.count_ == nullptr || better_copied(state, bytes.size()))
         return detail::write_connection(state, bytes.slice().data(), bytes.size());
     if (bytes.count_->host != reactor_) [[unlikely]]
         throw std::logic_error("Connection::write_shared: the bytes are of another reactor (SharedBytes::for_reactor)");
@@ -321,7 +327,7 @@ bool Network::forward(ConnectionState& state, Lease& lease) noexcept {
     if (node == nullptr) return true;
     check_origin(*node);
     ConnectionState* source = node->connection;  // none, when it has another home
-    if (lease.length_ <= forward_copy_limit || (source != nullptr && source->lent == lent_max)) {
+    if (better_copied(state, lease.length_) || (source != nullptr && source->lent == lent_max)) {
         const Slice bytes = lease.slice();
         if (!detail::write_connection(state, bytes.data(), bytes.size())) return false;
         if (state.staged != nullptr) send_soon(state);
@@ -351,8 +357,8 @@ bool Network::forward(ConnectionState& state, ReadResult& received) noexcept {
     done = std::min(done, total);
     total -= done;
     ConnectionState* source = node->connection;  // none, when they have another home
-    const bool copies =
-        total <= forward_copy_limit || (source != nullptr && slices > std::uint32_t{lent_max} - source->lent);
+    const bool copies = better_copied(state, total, slices == 1) ||
+                        (source != nullptr && slices > std::uint32_t{lent_max} - source->lent);
     if (copies) {
         std::byte* into = total != 0 ? room(state, total) : nullptr;
         if (total != 0 && into == nullptr) return false;

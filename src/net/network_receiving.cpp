@@ -263,7 +263,7 @@ void Network::park_reader(ConnectionState& state) noexcept {
             end_read(state, EndReason::limit, ENOBUFS);
             return;
         }
-        if (no_room || full) pause_receive(state);
+        if (no_room || full || waits_for_lent(state)) pause_receive(state);
         if (state.carry != nullptr && options_.read_timeout.count() > 0) {
             const std::uint64_t due = due_of(state.message_since, options_.read_timeout);
             if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)

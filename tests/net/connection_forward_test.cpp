@@ -132,16 +132,18 @@ Task<> frame(Connection connection, std::size_t prefix) {
 
 TEST(ConnectionForward, copies_and_leases_keep_their_order) {
     constexpr std::size_t prefix = 3;
-    Engine engine{[](Connection connection) { return frame(std::move(connection), prefix); }};
+    EngineOptions options;
+    options.network.receive_buffer_size = 8192;  // a request is one slice
+    Engine engine{[](Connection connection) { return frame(std::move(connection), prefix); }, options};
     ClientSocket client = engine.connect();
     for (unsigned turn = 0; turn < 200; ++turn) {
-        const std::string sent = pattern(700 + turn * 5, turn);
+        const std::string sent = pattern(700 + turn * 20, turn);
         client.send(sent);
         std::string expected = std::to_string(sent.size() - prefix);
         expected += ':';
         expected += sent.substr(prefix);
         expected += '\n';
-        EXPECT_EQ(client.receive(expected.size()), expected);
+        EXPECT_TRUE(client.receive(expected.size()) == expected) << turn;
     }
 }
 
@@ -254,7 +256,7 @@ TEST(ConnectionForward, a_slow_reader_behind_a_proxy_costs_bounded_memory) {
         std::uint64_t before = 0;
         engine.eventually("nothing more coming", [&] {
             const std::uint64_t now = engine.counters().bytes_received.value();
-            return std::exchange(before, now) == now && engine.counters().pauses.value() != 0;
+            return std::exchange(before, now) == now;
         });
         EXPECT_LE(before - engine.counters().bytes_sent.value(), 6 * mebibyte);
         EXPECT_LE(engine.network().slabs().used_bytes(), mebibyte);
@@ -435,7 +437,7 @@ Task<> fill_and_retry(Connection connection, Notes* notes) {
 
 TEST(ConnectionForward, a_lease_that_is_refused_stays_the_callers) {
     for (const WriteOverflow overflow : {WriteOverflow::segmented, WriteOverflow::back_pressure}) {
-        for (const std::size_t size : {std::size_t{100}, std::size_t{1000}}) {
+        for (const std::size_t size : {std::size_t{100}, std::size_t{1000}, std::size_t{2048}}) {
             Notes notes;
             EngineOptions options;
             options.network.write_overflow = overflow;

@@ -208,7 +208,7 @@ Task<> echo_in_pieces(Connection connection, const ferrule::SharedBytes* shared)
 }
 
 TEST(NetworkAllocation, neither_does_one_that_is_forwarded_and_shared_in_many_pieces) {
-    constexpr std::size_t shared_size = 1000;
+    constexpr std::size_t shared_size = 3000;
     ferrule::SharedBytes shared;
     EngineOptions options;
     options.network.write_overflow = ferrule::WriteOverflow::segmented;
