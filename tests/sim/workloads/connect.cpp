@@ -37,6 +37,7 @@ struct Calls {
     WorkloadRun* run;
     std::uint64_t planned = 0;
     std::uint64_t ended = 0;
+    bool listens = false;
     bool over = false;
 };
 
@@ -62,6 +63,7 @@ void serve_calls(Calls& calls) {
         if (!listener) return calls.run->find("cannot listen: " + listener.error().message());
         listeners.push_back(std::move(*listener));
     }
+    calls.listens = true;
     std::vector<std::unique_ptr<ferrule::ThreadHandle>> threads;
     for (auto& listener : listeners) {
         threads.push_back(machine.kernel().start_thread("answers", [&calls, &listener] {
@@ -98,6 +100,7 @@ Task<bool> say_a_word(Calls* calls, ferrule::Connection connection) {
 Task<> call_once(Calls* calls, ferrule::Reactor* reactor, Call call) {
     WorkloadRun& run = *calls->run;
     const TaskCount count{run};
+    while (!calls->listens) static_cast<void>(co_await run.watch(ferrule::sleep_for(1ms)));
     const std::uint64_t began = run.simulation().now_ns();
     auto task = call.addresses.size() == 1
                     ? ferrule::connect(*reactor, call.addresses.front(), call.options)

@@ -124,7 +124,7 @@ void run_streams(WorkloadRun& run) {
         options.network.write_overflow = run.choose(
             {ferrule::WriteOverflow::grow, ferrule::WriteOverflow::segmented, ferrule::WriteOverflow::back_pressure});
         if (options.network.write_overflow == ferrule::WriteOverflow::back_pressure)
-            options.network.write_limit = run.choose({4096u, 20'000u, 16u << 20});
+            options.network.write_limit = run.choose({8192u, 20'000u, 16u << 20});
     }
     ServerProgram server{run, options};
     server.on_connection([&streams, adapter](Connection connection) {
