@@ -28,6 +28,9 @@ constexpr std::size_t list_entries = 64;
 /// answered and the next are every request's.
 constexpr std::uint32_t slices_not_asked_for = 4;
 
+// From this size on a buffer is as good as a block.
+constexpr std::uint32_t large_buffer_bytes = 64u << 10;
+
 }  // namespace
 
 // ---- making and ending ----
@@ -40,6 +43,11 @@ Network::Network(Reactor& reactor, NetworkOptions options)
           SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))),
       pause_considered_from_(std::min(options.receive_lease_limit, slices_not_asked_for)) {
     prepare_buffers();
+    // What shares a buffer, or has its own, seldom fills one.
+    if (options.stream_memory != 0 && options.receive_buffer_size < large_buffer_bytes && !buffers_->incremental() &&
+        connection_buffers_.empty()) {
+        stream_slice_ = options.receive_buffer_size;
+    }
     receive_kind_ = reactor.add_completion_route(this, &Network::on_receive);
     own_receive_kind_ = reactor.add_completion_route(this, &Network::on_own_receive);
     send_kind_ = reactor.add_completion_route(this, &Network::on_send);

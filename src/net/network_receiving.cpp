@@ -17,6 +17,20 @@ namespace ferrule::inline v0 {
 
 namespace {
 constexpr std::uint32_t nodes_per_chunk = 256;
+
+// A stream: receives into blocks of the connection's own cost less by the byte than buffers do when more comes than a
+// buffer takes, and more when less does. Blocks grow while half of them is filled.
+constexpr std::uint32_t stream_block_bytes_min = 64u << 10;
+constexpr std::uint32_t stream_growth_bits = 2;
+constexpr std::uint8_t stream_class_max = 3;  // 1 MiB
+// Full buffers with more behind them that make a stream, and pieces of few buffers in a row that end it.
+constexpr std::uint8_t stream_signs_begin = 8;
+constexpr std::uint8_t stream_signs_end = 4;
+constexpr std::uint32_t stream_piece_buffers_min = 2;
+
+constexpr std::uint32_t stream_block_bytes(std::uint8_t stream_class) noexcept {
+    return stream_block_bytes_min << (stream_growth_bits * (stream_class - 1u));
+}
 }
 
 // ---- the memory of received bytes ----
@@ -70,15 +84,15 @@ LeaseNode* Network::heap_node(ConnectionState& state, std::uint32_t bytes) noexc
     node->connection = &state;
     ++state.held;
     state.received_bytes += bytes;
-    state.overhead_bytes += static_cast<std::uint32_t>(block_bytes - bytes);
+    node->overhead = static_cast<std::uint32_t>(block_bytes - bytes);
+    state.overhead_bytes += node->overhead;
     ++heap_leases_;
     return node;
 }
 
 [[gnu::noinline]] void Network::give_back_block(LeaseNode& node) noexcept {
-    const std::uint32_t size_class = SlabPool::class_of(node.block_bytes);
-    slabs_.give_back_class(node.block, size_class);
-    node.connection->overhead_bytes -= static_cast<std::uint32_t>(SlabPool::block_bytes(size_class) - node.block_bytes);
+    slabs_.give_back(node.block, node.block_bytes);
+    node.connection->overhead_bytes -= node.overhead;
     --heap_leases_;
 }
 
@@ -169,6 +183,7 @@ void Network::drop_received(ConnectionState& state) noexcept {
 // ---- receives ----
 
 void Network::arm_receive(ConnectionState& state) noexcept {
+    if (state.stream_class != 0 && state.stage == CloseStage::open && arm_stream_receive(state)) return;
     if (!connection_buffers_.empty() && !state.receive_again) give_own_buffers(state);
     const BufferRing* own = own_buffers(state);
     const std::uint16_t group = (own != nullptr ? own : buffers_.get())->group();
@@ -200,19 +215,72 @@ bool Network::arm_private_receive(ConnectionState& state) noexcept {
     if (state.received_bytes + options_.receive_buffer_size > options_.receive_limit) return false;
     LeaseNode* node = heap_node(state, options_.receive_buffer_size);
     if (node == nullptr) return false;
+    arm_block(state, *node);
+    counters_.private_receives.add();
+    return true;
+}
+
+void Network::arm_block(ConnectionState& state, LeaseNode& node) noexcept {
     abi::SubmissionEntry& entry = reactor_->ring().entry();
-    prepare::receive(entry, state.descriptor, node->block, node->block_bytes, 0);
+    prepare::receive(entry, state.descriptor, node.block, node.block_bytes, 0);
     entry.user_data = receive_tag(state);
-    state.received_last = node;
+    state.received_last = &node;
     state.private_receive = true;
     state.receive_armed = true;
     state.receive_cancelled = false;
     ++state.operations;
     if (draining_) [[unlikely]]
         consider_draining(state);
-    counters_.private_receives.add();
+}
+
+// ---- streams ----
+
+bool Network::arm_stream_receive(ConnectionState& state) noexcept {
+    const std::uint64_t room =
+        std::min<std::uint64_t>(options_.stream_memory - std::min(stream_bytes_, options_.stream_memory),
+                                options_.receive_limit - std::min(state.received_bytes, options_.receive_limit));
+    std::uint8_t block_class = state.stream_class;
+    while (block_class != 0 && stream_block_bytes(block_class) > room) --block_class;
+    if (block_class == 0) return false;
+    LeaseNode* node = heap_node(state, stream_block_bytes(block_class));
+    if (node == nullptr) return false;
+    stream_bytes_ += node->block_bytes;
+    arm_block(state, *node);
     return true;
 }
+
+// Called for a buffer that came full.
+[[gnu::noinline]] void Network::consider_stream(ConnectionState& state, std::uint32_t flags) noexcept {
+    if ((flags & abi::completion_socket_nonempty) == 0 || state.stream_class != 0) return;
+    if (++state.stream_signs < stream_signs_begin) return;
+    state.stream_signs = 0;
+    if (stream_bytes_ + stream_block_bytes_min > options_.stream_memory) return;
+    state.stream_class = 1;
+    cancel_receive(state);
+}
+
+// What a block has room for and did not get counts as overhead from now on.
+void Network::settle_stream_receive(ConnectionState& state, LeaseNode& node) noexcept {
+    const std::uint32_t empty = node.charged - node.length;
+    node.charged -= empty;
+    node.overhead += empty;
+    state.received_bytes -= empty;
+    state.overhead_bytes += empty;
+    if (node.length >= stream_piece_buffers_min * options_.receive_buffer_size) {
+        state.stream_signs = 0;
+    } else if (++state.stream_signs >= stream_signs_end) {
+        state.stream_class = 0;
+        state.stream_signs = 0;
+        return;
+    }
+    if (node.length >= node.block_bytes / 2) {
+        state.stream_class += state.stream_class < stream_class_max ? 1 : 0;
+    } else if (state.stream_class > 1 && node.length < stream_block_bytes(state.stream_class - 1) / 4) {
+        --state.stream_class;
+    }
+}
+
+// ---- reading ----
 
 void Network::cancel_receive(ConnectionState& state) noexcept {
     if (!state.receive_armed || state.receive_cancelled) return;
@@ -311,6 +379,8 @@ void Network::on_receive(void* owner, const abi::Completion& completion) noexcep
             state.received_bytes += slice.length;
             self.tally_.bytes_received += slice.length;
             self.append(state, *node);
+            if (slice.length >= self.stream_slice_) [[unlikely]]
+                self.consider_stream(state, completion.flags);
             if (state.reader) [[likely]] {
                 self.wake_reader(state);
             } else if (state.held >= self.pause_considered_from_) [[unlikely]] {
@@ -353,9 +423,12 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
         if (state.private_receive) {
             state.private_receive = false;
             LeaseNode* block = std::exchange(state.received_last, nullptr);
+            const bool streams = state.stream_class != 0 && block->block_bytes >= stream_block_bytes_min;
+            if (streams) stream_bytes_ -= block->block_bytes;
             if (completion.result > 0) {
                 node = block;
                 node->length = static_cast<std::uint32_t>(completion.result);
+                if (streams) settle_stream_receive(state, *node);
             } else {
                 give_back(*block);
             }

@@ -256,6 +256,7 @@ TEST(ConnectionAccount, a_connection_at_its_bound_is_not_read_from_and_goes_on) 
     options.network.receive_lease_limit = 1'000'000;
     options.network.receive_limit = 1u << 30;
     options.network.receive_buffer_count = 8192;
+    options.network.stream_memory = 0;  // only what is armed all the time has to be paused
     Engine engine{[&](Connection connection) { return count_later(std::move(connection), &gate, &notes); }, options};
     ClientSocket client = engine.connect();
     client.set(SOL_SOCKET, SO_SNDBUF, 16384);
@@ -308,6 +309,7 @@ TEST(ConnectionAccount, a_reader_at_the_bound_waits_for_what_is_being_sent) {
     EngineOptions options;
     options.network.connection_memory_limit = (8 << 20) + 20 * kibibyte;
     options.network.receive_lease_limit = 1'000'000;
+    options.network.stream_memory = 0;  // only what is armed all the time has to be paused
     Engine engine{[&](Connection connection) {
                       return fill_account_while_sending(std::move(connection), &kept, &flushed, &notes);
                   },

@@ -249,7 +249,10 @@ TEST(ConnectionForward, a_slow_reader_behind_a_proxy_costs_bounded_memory) {
     for (const Manner manner : {Manner{}, Manner{.flushes = false}}) {
         constexpr std::size_t size = 16 * mebibyte;
         Engine backend{[](Connection connection) { return pour(std::move(connection), size); }};
-        Engine engine{[&](Connection connection) { return proxy(std::move(connection), backend.address(), manner); }};
+        EngineOptions options;
+        options.network.stream_memory = 0;  // only what is armed all the time has to be paused
+        Engine engine{[&](Connection connection) { return proxy(std::move(connection), backend.address(), manner); },
+                      options};
         ClientSocket client = engine.connect(8192);
         engine.eventually("a stuck send", [&] { return engine.counters().slow_sends.value() != 0; });
         // What came before the pause, and no more: the backend's window is closed.

@@ -74,8 +74,7 @@ struct ConnectionState {
     bool sends_file : 1 = false;  // a send_file has begun and not ended
 
     // Asked for each message: bytes.
-    bool receive_armed = false;  // a receive is in the kernel
-    bool write_failed = false;
+    bool receive_armed = false;      // a receive is in the kernel
     bool reader_queued = false;      // the reader is in the ready list
     bool flusher_queued = false;     // the flusher is in the ready list
     bool flusher_on_staged = false;  // the flusher waits for what is staged, not for what is being sent
@@ -85,6 +84,7 @@ struct ConnectionState {
     // Asked for now and then: bits.
     EndReason end_reason : 4 = EndReason::none;
     std::uint8_t operations : 4 = 0;     // completions that are still to come
+    bool write_failed : 1 = false;       // asked for each message, but never said of one that goes on
     bool wants_input : 1 = true;         // a handle that reads is left; what comes without one is dropped
     bool read_ended : 1 = false;         // reads have ended, whyever
     bool send_slow : 1 = false;          // the kernel waits for room to send
@@ -97,10 +97,12 @@ struct ConnectionState {
     bool private_receive : 1 = false;    // the armed receive is into a private block
     bool fin_wanted : 1 = false;         // shut the sending side down when all is out
     bool fin_sent : 1 = false;
-    bool served : 1 = false;        // it has come to a listener's handler; a client's has not
-    bool reset_wanted : 1 = false;  // abort: close with a reset
-    bool drain_parked : 1 = false;  // in the list of those whose receive the kernel may not have seen yet
-    bool close_linked : 1 = false;  // the close is linked to the last send
+    bool served : 1 = false;            // it has come to a listener's handler; a client's has not
+    bool reset_wanted : 1 = false;      // abort: close with a reset
+    bool drain_parked : 1 = false;      // in the list of those whose receive the kernel may not have seen yet
+    std::uint8_t stream_class : 2 = 0;  // 0: no stream; otherwise the size of the blocks that it is received into
+    std::uint8_t stream_signs : 4 = 0;  // receives in a row that speak against what stream_class says
+    bool close_linked : 1 = false;      // the close is linked to the last send
 };
 static_assert(sizeof(ConnectionState) <= 128);
 

@@ -40,6 +40,7 @@ struct LeaseNode {
     std::uint32_t length = 0;
     std::uint32_t charged = 0;      ///< bytes that count in the connection's account
     std::uint32_t block_bytes = 0;  ///< what a block was taken for
+    std::uint32_t overhead = 0;     ///< bytes of a block that count as the connection's overhead
     std::byte* block = nullptr;     ///< the beginning of a block that has room behind its bytes; null: there is none
     ConnectionState* connection = nullptr;  ///< null: `home` hands it out
     LeaseHome* home = nullptr;

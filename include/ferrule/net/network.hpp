@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <expected>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -90,7 +91,10 @@ struct NetworkOptions {
     std::uint64_t connection_memory_limit = 64ull << 20;
     std::uint64_t memory_limit =
         1ull << 30;  ///< bytes of written, carried and privately received data of all connections
-    std::uint64_t memory_kept = 4ull << 20;     ///< bytes kept for reuse
+    std::uint64_t memory_kept = 4ull << 20;  ///< bytes kept for reuse
+    /// Bytes of the blocks that are armed for streams at a time: a connection that is sent more than its buffers take
+    /// is received from in large pieces, until it is not. Beyond that, streams share the buffers. 0: always.
+    std::uint64_t stream_memory = 8ull << 20;
     std::uint32_t connection_limit = 1u << 20;  ///< connections at a time; accepting stops there and goes on below
     std::uint32_t waiting_limit = 1024;  ///< accepted or adopted beyond that, waiting their turn; more are closed
     std::chrono::milliseconds idle_timeout{60'000};   ///< a read that waits for a message to begin
@@ -287,6 +291,10 @@ private:
                                    state.received_bytes >= options_.receive_limit || crowded(state));
     }
     bool arm_private_receive(ConnectionState& state) noexcept;
+    void arm_block(ConnectionState& state, LeaseNode& node) noexcept;
+    bool arm_stream_receive(ConnectionState& state) noexcept;
+    void consider_stream(ConnectionState& state, std::uint32_t flags) noexcept;
+    void settle_stream_receive(ConnectionState& state, LeaseNode& node) noexcept;
     void cancel_receive(ConnectionState& state) noexcept;
     void end_read(ConnectionState& state, EndReason reason, int error) noexcept;
     void wake_reader(ConnectionState& state) noexcept;
@@ -465,6 +473,9 @@ private:
     SlabPool slabs_;
     std::uint8_t first_slab_class_;
     std::uint32_t pause_considered_from_;  // slices that a connection holds
+    std::uint32_t stream_slice_ =
+        std::numeric_limits<std::uint32_t>::max();  // bytes of a full buffer; none is where streams are as all else
+    std::uint64_t stream_bytes_ = 0;                // of blocks that are armed for streams
     bool any_carrier_ = false;
     // A bit for each slot, whose carried bytes may be in shared buffers.
     std::vector<std::uint64_t> carriers_;

@@ -165,6 +165,7 @@ ferrule::NetworkOptions WorkloadRun::network_options() {
     options.receive_lease_limit = choose({1u, 2u, 4u, 32u, 32u});
     options.write_slab_size = choose({1u, 200u, 960u, 960u, 5000u});
     options.memory_kept = choose<std::uint64_t>({0, 64ull << 10, 4ull << 20});
+    options.stream_memory = choose<std::uint64_t>({0, 128ull << 10, 8ull << 20, 8ull << 20});
     options.linger = choose({ferrule::Linger::adaptive, ferrule::Linger::always});
     // Longer than any fault holds a segment back.
     options.idle_timeout = options.read_timeout = options.write_timeout = 30min;
