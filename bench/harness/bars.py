@@ -13,8 +13,21 @@ RAW_URING_SPIN = "raw_uring_spin"
 # A raw loop in the place of a server, where the kernel is one that does nothing.
 RAW_LOOP = "raw_loop"
 
+# Programs of one pattern each.
+FERRULE_COPIED = "ferrule_copied"
+FERRULE_BUFFERED = "ferrule_buffered"
+FERRULE_STREAMED = "ferrule_streamed"
+RAW_ECHO = "raw_echo"
+RAW_SINK = "raw_sink"
+RAW_SOURCE = "raw_source"
+RAW_PROXY = "raw_proxy"
+HAPROXY = "haproxy"
+HAPROXY_SPLICE = "haproxy_splice"
+
 PEERS = (RAW_URING, RAW_EPOLL, NGINX, ASIO_EPOLL, ASIO_URING)
-PROGRAMS = (FERRULE, FERRULE_SPIN, *PEERS, RAW_URING_SPIN, RAW_LOOP)
+ECHOES = (FERRULE, FERRULE_COPIED, FERRULE_BUFFERED, FERRULE_STREAMED, RAW_ECHO)
+PROXIES = (FERRULE, RAW_PROXY, HAPROXY, HAPROXY_SPLICE)
+PROGRAMS = (FERRULE, FERRULE_SPIN, *ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, RAW_SINK, RAW_SOURCE, *PROXIES[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +41,9 @@ class Metric:
 
 
 CPU = Metric("cpu_us", "server CPU per request", "µs", 3)
+CPU_MESSAGE = Metric("cpu_us", "server CPU per message", "µs", 3)
+CPU_MIB = Metric("cpu_us", "server CPU per MiB", "µs", 1)
+CPU_FILE = Metric("cpu_us", "server CPU per file", "µs", 1)
 MEDIAN = Metric("p50_us", "median latency", "µs", 2)
 SLOPE = Metric("bytes_per_connection", "resident bytes per idle connection", "B", 0)
 PROCESS = Metric("process_mib", "resident memory of the whole process", "MiB", 2)
@@ -50,11 +66,12 @@ class Suite:
     rate: int = 0
     saturates: bool = False
     deferred: bool = False
+    bytes: int = 0
 
     @property
     def is_load(self):
         """Whether servers answer the load generator for a set time: then their system calls can be counted."""
-        return self.kind in ("closed", "rate", "churn")
+        return self.kind in ("closed", "rate", "churn", "echo", "push", "pull", "relay", "fetch")
 
 
 # Requests of one run on the kernel that does nothing. So many that what a program does once, before the first, adds less than a nanosecond to each.
@@ -73,6 +90,13 @@ SUITES = (
     Suite("pingpong", "ping-pong on one connection", "closed", MEDIAN, connections=1),
     Suite("pingpong-spin", "ping-pong on one connection, with the spin budget", "closed", MEDIAN,
           servers=(FERRULE_SPIN, RAW_URING_SPIN, RAW_URING), connections=1),
+    Suite("echo64", "echo of 64 bytes, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=64, saturates=True),
+    Suite("echo16k", "echo of 16 KiB, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=16 << 10, saturates=True),
+    Suite("stream-in", "a stream in, 4 connections", "push", CPU_MIB, servers=(FERRULE, RAW_SINK), connections=4, saturates=True),
+    Suite("stream-out", "a stream out, 4 connections", "pull", CPU_MIB, servers=(FERRULE, RAW_SOURCE), connections=4, saturates=True),
+    Suite("proxy-tcp", "a stream through a proxy, 4 connections", "relay", CPU_MIB, servers=PROXIES, connections=4, saturates=True),
+    Suite("file1m", "a file of 1 MiB, 4 connections", "fetch", CPU_FILE, servers=(FERRULE, NGINX), connections=4, bytes=1 << 20, saturates=True),
+    Suite("file10m", "a file of 10 MiB, 4 connections", "fetch", CPU_FILE, servers=(FERRULE, NGINX), connections=4, bytes=10 << 20, saturates=True),
     Suite("memory", "idle connections", "memory", SLOPE, connections=MEMORY_STEPS[1]),
     Suite("start", "start", "start", START),
     Suite("user-cost64", "user-space cost, 64 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP)),
@@ -110,6 +134,18 @@ BARS = (
       for bar in (Bar(suite, CPU, NGINX, 0.80), Bar(suite, CPU, RAW_URING, 1.05))),
     Bar("pingpong", MEDIAN, RAW_URING, 1.05),
     Bar("pingpong-spin", MEDIAN, RAW_URING, 1 / 3, server=FERRULE_SPIN),
+    *(bar
+      for suite in ("echo64", "echo16k")
+      for bar in (Bar(suite, CPU_MESSAGE, RAW_ECHO, 1.03),
+                  Bar(suite, CPU_MESSAGE, FERRULE, 1.03, server=FERRULE_BUFFERED),
+                  Bar(suite, CPU_MESSAGE, FERRULE, 1.10, server=FERRULE_STREAMED))),
+    Bar("stream-in", CPU_MIB, RAW_SINK, 1.05),
+    Bar("stream-out", CPU_MIB, RAW_SOURCE, 1.05),
+    Bar("proxy-tcp", CPU_MIB, RAW_PROXY, 1.05),
+    Bar("proxy-tcp", CPU_MIB, HAPROXY, 0.8),
+    Bar("proxy-tcp", CPU_MIB, HAPROXY_SPLICE, 0.8),
+    Bar("file1m", CPU_FILE, NGINX, 1.05),
+    Bar("file10m", CPU_FILE, NGINX, 1.05),
     Bar("memory", SLOPE, "", 320),
     Bar("memory", PROCESS, "", 16),
     Bar("start", START, "", 50),
@@ -119,11 +155,12 @@ BARS = (
 )
 
 
-def asked(metric, base, bound, difference):
+def asked(metric, base, bound, difference, server=FERRULE):
     """What a bar asks for, in words."""
+    of = f" of {server}" if server in ECHOES[1:] else ""
     if difference:
         return f"{metric.title} at most {bound:g} {metric.unit} more than {base}"
-    return f"{metric.title} at most {bound:.3g} of {base}" if base else f"{metric.title} at most {bound:g} {metric.unit}"
+    return f"{metric.title}{of} at most {bound:.3g} of {base}" if base else f"{metric.title} at most {bound:g} {metric.unit}"
 
 
 def suites_named(names):

@@ -73,6 +73,10 @@ def load_line(**changes):
     return line
 
 
+def suite_of(name):
+    return next(suite for suite in bars.SUITES if suite.name == name)
+
+
 SATURATING = next(suite for suite in bars.SUITES if suite.name == "keepalive64")
 BY_RATE = next(suite for suite in bars.SUITES if suite.name == "rate120k")
 
@@ -327,8 +331,31 @@ class CommandLine(unittest.TestCase):
             farm = servers.Farm(folder, 0)
             self.addCleanup(farm.close)
             self.assertEqual(farm.command(bars.FERRULE, 7)[1:], ["--host", "0.0.0.0", "--port", "7", "--reactors", "1"])
-            self.assertIn("--defer-accept", farm.command(bars.FERRULE, 7, deferred=True))
+            self.assertIn("--defer-accept", farm.command(bars.FERRULE, 7, suite_of("churn-deferred")))
             self.assertIn("--spin", farm.command(bars.FERRULE_SPIN, 7))
+
+    def test_patterns(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("bench/ferrule_patterns", "bench/raw_echo", "bench/raw_proxy", "playground/proxy-tcp"):
+                program = pathlib.Path(folder) / name
+                program.parent.mkdir(exist_ok=True)
+                program.touch(mode=0o755)
+            farm = servers.Farm(folder, 0)
+            self.addCleanup(farm.close)
+            echo = suite_of("echo16k")
+            self.assertEqual(farm.command(bars.FERRULE, 7, echo)[1:], ["--port", "7", "--pattern", "echo"])
+            self.assertEqual(farm.command(bars.FERRULE_STREAMED, 7, echo)[-1], "echo-streamed")
+            self.assertEqual(farm.command(bars.RAW_ECHO, 7, echo)[1:], ["--port", "7", "--bytes", "16384"])
+            proxy = suite_of("proxy-tcp")
+            self.assertIn("127.0.0.1:20007", farm.command(bars.FERRULE, 7, proxy))
+            self.assertEqual(farm.command(bars.RAW_PROXY, 7, proxy)[1:], ["--port", "7", "--bytes", "1048576", "--to", "20007"])
+            command = farm.command(bars.FERRULE, 7, suite_of("file1m"))
+            self.assertEqual(pathlib.Path(command[-1]).stat().st_size, 1 << 20)
+            self.assertEqual(command[-4:-1], ["--pattern", "files", "--file"])
+
+    def test_a_suite_of_a_pattern_is_compared_with_whom_its_bars_name(self):
+        self.assertEqual(report.bases_of(suite_of("keepalive64")), (bars.RAW_URING, bars.NGINX))
+        self.assertEqual(report.bases_of(suite_of("proxy-tcp")), (bars.RAW_PROXY, bars.HAPROXY, bars.HAPROXY_SPLICE))
 
     def test_the_spinning_ceiling_is_the_ceiling_with_an_option(self):
         with tempfile.TemporaryDirectory() as folder:

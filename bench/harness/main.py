@@ -146,7 +146,7 @@ def main(arguments):
             print(f"{suite.name}: {suite.title}")
             for bar in bars.BARS:
                 if bar.suite == suite.name:
-                    print(f"    {bar.server}: {bars.asked(bar.metric, bar.base, bar.bound, bar.difference)}")
+                    print(f"    {bar.server}: {bars.asked(bar.metric, bar.base, bar.bound, bar.difference, bar.server)}")
         return 0
     problems = namespace.enter()
     server_cpu, load_cpu, notes = choose_cpus(options)

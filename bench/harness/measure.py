@@ -46,7 +46,7 @@ class Bench:
             return self._start(server)
         if suite.kind == "user-cost":
             return self._user_cost(suite, server)
-        with self._farm.running(server, churn=suite.kind == "churn", deferred=suite.deferred) as (port, processes):
+        with self._farm.running(server, suite) as (port, processes):
             line = self._load([*self._arguments(suite, port), "--watch", ",".join(map(str, processes))])
         return figures(suite, line)
 
@@ -54,7 +54,7 @@ class Bench:
         """System calls of a server per request, from the kernel's trace point. Raises Failed or Unavailable."""
         if shutil.which("perf") is None:
             raise Failed("perf is not installed")
-        with self._farm.running(server, churn=suite.kind == "churn", deferred=suite.deferred) as (port, processes):
+        with self._farm.running(server, suite) as (port, processes):
             arguments = self._arguments(suite, port, milliseconds=PERF_LOAD_MILLISECONDS, warmup=self._warmup_milliseconds)
             load = self._start_load(arguments)
             try:
@@ -78,7 +78,11 @@ class Bench:
             arguments += ["--spread", str(CHURN_ADDRESSES)]
         elif suite.kind == "rate":
             arguments += ["--rate", str(suite.rate)]
-        else:
+        elif suite.kind == "echo":
+            arguments += ["--bytes", str(suite.bytes)]
+        elif suite.kind == "relay":
+            arguments += ["--backend", str(servers.backend_of(port))]
+        elif suite.kind == "closed":
             arguments += ["--depth", str(suite.depth)]
         return arguments
 
@@ -106,7 +110,7 @@ class Bench:
 
     def _memory(self, suite, server):
         few, many = bars.MEMORY_STEPS
-        with self._farm.running(server) as (port, processes):
+        with self._farm.running(server, suite) as (port, processes):
             load = self._start_load(
                 ["hold", "--port", str(port), "--steps", f"{few},{many}"], stdin=subprocess.PIPE
             )

@@ -10,6 +10,12 @@ import intervals
 BASES = (bars.RAW_URING, bars.NGINX)
 
 
+def bases_of(suite):
+    """Whom the servers of a suite are compared with: whom its bars name, where those are not the usual ones."""
+    named = dict.fromkeys(bar.base for bar in bars.BARS if bar.suite == suite.name and bar.base)
+    return BASES if not suite.bytes and suite.kind not in ("push", "pull", "relay") else tuple(named)
+
+
 def series(rounds, key):
     """One value a round; None where the round failed or the figure is missing."""
     return [None if cell is None else cell.get(key) for cell in rounds]
@@ -144,13 +150,15 @@ def suite_table(suite, result):
         return markdown_table(header, rows)
     else:
         key = suite.metric.key
-        header = ("server", "CPU µs/request", *(f"{suite.metric.title} / {base}" for base in BASES),
-                  "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "system calls/request", "remarks")
+        bases = bases_of(suite)
+        unit = suite.metric.title.rsplit(" ", 1)[-1]
+        header = ("server", f"CPU µs/{unit}", *(f"{suite.metric.title} / {base}" for base in bases),
+                  "requests/s" if unit == "request" else f"{unit}/s", "p50 µs", "p99 µs", "p99.9 µs", f"system calls/{unit}", "remarks")
         rows = []
         for server, entry in entries.items():
             rounds = entry["rounds"]
             rows.append((
-                server, number(median(rounds, "cpu_us"), 3), *(ratio(result, server, base, key) for base in BASES),
+                server, number(median(rounds, "cpu_us"), 3), *(ratio(result, server, base, key) for base in bases),
                 number(median(rounds, "rps"), 0), number(median(rounds, "p50_us"), 1), number(median(rounds, "p99_us"), 1),
                 number(median(rounds, "p999_us"), 1), number(entry.get("system_calls"), 3), marks(entry),
             ))
@@ -167,7 +175,8 @@ def bars_table(judged):
         metric = bars.METRICS[bar["metric"]]
         is_ratio = bar["base"] and not bar["difference"]
         unit, digits = ("", 3) if is_ratio else (f" {metric.unit}", metric.digits)
-        asked = bars.asked(metric, bar["base"], bar["bound"], bar["difference"])
+        metric = next((suite.metric for suite in bars.SUITES if suite.name == bar["suite"] and suite.metric.key == metric.key), metric)
+        asked = bars.asked(metric, bar["base"], bar["bound"], bar["difference"], bar["server"])
         interval = "-" if bar["low"] is None else f"[{number(bar['low'], digits)}, {number(bar['high'], digits)}]"
         measured = "-" if bar["median"] is None else number(bar["median"], digits) + unit
         rows.append((bar["suite"], asked, measured, interval, bar["verdict"]))

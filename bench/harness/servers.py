@@ -19,6 +19,14 @@ STOP_TIMEOUT_SECONDS = 5
 PRIORITY = -15
 # The program that runs Ferrule and a raw loop on a kernel that does nothing.
 USER_COST = "user_cost"
+# The program that has a pattern for each way of Ferrule to read and write.
+PATTERNS = "ferrule_patterns"
+_PATTERN_OF = {"echo": "echo", "push": "sink", "pull": "source", "fetch": "files"}
+# At which the raw loops cost least by the byte; likewise for haproxy, by trial from 16 KiB, its default, to 1 MiB.
+STREAM_PIECE_BYTES = 1 << 20
+HAPROXY_PIECE_BYTES = 256 << 10
+# For a server that says nothing to start all its processes.
+SETTLE_SECONDS = 0.05
 # Longer than the round trip of the load generator on one connection.
 SPIN_MICROSECONDS = 50
 
@@ -42,10 +50,34 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 0.0.0.0:{port} backlog=4096{deferred};
-        location / {{ return 200 "ok"; }}
+        sendfile on;
+        sendfile_max_chunk 0;
+        location / {{ {answer} }}
     }}
 }}
 """
+
+
+_HAPROXY = """\
+global
+  nbthread 1
+  maxconn 2000
+{tuning}
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+{options}
+listen proxy
+  bind 127.0.0.1:{port}
+  server backend 127.0.0.1:{backend}
+"""
+
+
+def backend_of(port):
+    """The port of the service behind a proxy on this one."""
+    return port + 20000
 
 
 class Unavailable(Exception):
@@ -71,15 +103,28 @@ class Farm:
     def program(self, name):
         """The path of a program that the build made."""
         places = {bars.FERRULE: "playground/plaintext", bars.FERRULE_SPIN: "playground/plaintext", USER_COST: "tests/cost/user_cost"}
-        path = self._build / places.get(name, f"bench/{name}")
-        if not os.access(path, os.X_OK):
-            raise Unavailable(f"{path} is not built")
-        return str(path)
+        return self._built(places.get(name, f"bench/{name}"))
 
-    def command(self, server, port, churn=False, deferred=False):
-        """The command line of a server. Raises Unavailable."""
+    def command(self, server, port, suite=None):
+        """The command line of a server, for a suite. Raises Unavailable."""
+        kind = suite.kind if suite else ""
+        churn = kind == "churn"
+        deferred = suite is not None and suite.deferred
         if server == bars.NGINX:
-            return self._nginx(port, churn, deferred)
+            return self._nginx(port, churn, deferred, self._file(suite.bytes) if kind == "fetch" else None)
+        if server in (bars.HAPROXY, bars.HAPROXY_SPLICE):
+            return self._haproxy(port, splice=server == bars.HAPROXY_SPLICE)
+        if server == bars.FERRULE and kind == "relay":
+            return [self._built("playground/proxy-tcp"), "--host", "127.0.0.1", "--port", str(port), "--reactors", "1",
+                    "--to", f"127.0.0.1:{backend_of(port)}", "--quiet"]
+        if kind in _PATTERN_OF and (server == bars.FERRULE or server in bars.ECHOES[1:-1]):
+            pattern = _PATTERN_OF[kind] + server.removeprefix(bars.FERRULE).replace("_", "-")
+            file = ["--file", str(self._file(suite.bytes))] if kind == "fetch" else []
+            return [self._built(f"bench/{PATTERNS}"), "--port", str(port), "--pattern", pattern, *file]
+        if kind in ("echo", "push", "pull", "relay"):
+            # Of a message, or of a piece of the stream: the size at which the loop costs least.
+            options = ["--bytes", str(suite.bytes or STREAM_PIECE_BYTES)]
+            return [self.program(server), "--port", str(port), *options, *(["--to", str(backend_of(port))] if kind == "relay" else [])]
         if server in (bars.FERRULE, bars.FERRULE_SPIN):
             options = ["--host", "0.0.0.0", "--port", str(port), "--reactors", "1"]
             if deferred:
@@ -97,7 +142,31 @@ class Farm:
             options.append("--deferred")
         return [self.program(server), *options]
 
-    def _nginx(self, port, churn, deferred):
+    def _built(self, place):
+        path = self._build / place
+        if not os.access(path, os.X_OK):
+            raise Unavailable(f"{path} is not built")
+        return str(path)
+
+    def _file(self, size):
+        """A file of so many bytes, in the page cache."""
+        path = self._folder / f"file-{size}"
+        if not path.exists():
+            path.write_bytes(bytes(index * 131 >> 7 & 255 for index in range(4096)) * (size // 4096))
+        path.read_bytes()
+        return path
+
+    def _haproxy(self, port, splice):
+        path = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+        if path is None:
+            raise Unavailable("haproxy is not installed")
+        configuration = self._folder / f"haproxy-{port}.cfg"
+        tuning = f"  tune.bufsize {HAPROXY_PIECE_BYTES}\n  tune.pipesize {HAPROXY_PIECE_BYTES}\n  maxpipes 1000" if splice else ""
+        configuration.write_text(_HAPROXY.format(port=port, backend=backend_of(port), tuning=tuning,
+                                                 options="  option splice-request\n  option splice-response" if splice else ""))
+        return [path, "-db", "-f", str(configuration)]
+
+    def _nginx(self, port, churn, deferred, file=None):
         path = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if path is None:
             raise Unavailable("nginx is not installed")
@@ -109,32 +178,36 @@ class Farm:
                 keepalive="0" if churn else "3600s",
                 port=port,
                 deferred=" deferred" if deferred else "",
+                answer=f"root {file.parent}; rewrite ^ /{file.name} break;" if file else 'return 200 "ok";',
             )
         )
         return [path, "-e", "stderr", "-p", str(self._folder), "-c", str(configuration)]
 
     @contextlib.contextmanager
-    def running(self, server, churn=False, deferred=False):
-        """(port, process ids) of a server that answers; it is gone when the block ends. Raises Unavailable."""
+    def running(self, server, suite):
+        """(port, process ids) of a server that serves the suite; it is gone when the block ends. Raises Unavailable."""
         port = self.next_port()
-        command = self.command(server, port, churn, deferred)
+        command = self.command(server, port, suite)
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=lambda: pin(self.cpu)
             )
             try:
-                self._wait_until_serving(server, process, port, output)
+                self._wait_until_serving(server, process, port, output, answers=suite.kind not in ("push", "relay"))
                 yield port, process_tree(process.pid)
             finally:
                 stop(process)
 
     @staticmethod
-    def _wait_until_serving(server, process, port, output):
-        """Returns when one request has been answered: only then has a server started all its processes."""
+    def _wait_until_serving(server, process, port, output, answers):
+        """Returns when one request has been answered: only then has a server started all its processes. Who does not answer is connected to."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_SECONDS) as client:
+                    if not answers:
+                        time.sleep(SETTLE_SECONDS)
+                        return
                     client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
                     if client.recv(1):
                         return

@@ -102,6 +102,9 @@ int main(int count, char** arguments) {
     if (options.mode == "churn") return load::run_churn(options);
     if (options.mode == "hold") return load::run_hold(options);
     if (options.mode == "start") return load::run_start(options);
+    if (options.mode == "echo") return load::run_echo(options);
+    if (options.mode == "push" || options.mode == "pull" || options.mode == "relay") return load::run_stream(options);
+    if (options.mode == "fetch") return load::run_fetch(options);
     std::fprintf(stderr, "load: %s: no such mode\n", options.mode.c_str());
     return 2;
 }

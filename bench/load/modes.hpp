@@ -11,6 +11,9 @@ int run_keep_alive(const Options& options);
 int run_churn(const Options& options);
 int run_hold(const Options& options);
 int run_start(const Options& options);
+int run_echo(const Options& options);
+int run_stream(const Options& options);
+int run_fetch(const Options& options);
 
 // The request head. With `close`, it asks the server to close the connection after its answer.
 std::string request(bool close);

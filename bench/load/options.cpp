@@ -22,6 +22,11 @@ modes
   hold     opens connections, one request on each, then holds them: prints READY at each of --steps,
            goes on at each line of standard input, ends when it closes
   start    runs the command after -- and measures the time to its first answer
+  echo     each connection sends --bytes, waits until they are back, and goes on
+  push     each connection sends as much as the server takes; a request is a MiB
+  pull     each connection takes as much as the server sends; a request is a MiB
+  relay    push, through a proxy that leads to the generator's own --backend
+  fetch    closed, without looking at the answers behind the first head: large ones
 
 options
   --host ADDRESS      IPv4 address (127.0.0.1)
@@ -35,6 +40,8 @@ options
   --timeout N         milliseconds without any answer that end the run (10000)
   --watch PID[,PID]   report the CPU time that these processes used in the window
   --steps N[,N]       hold: numbers of connections
+  --bytes N           echo: of a message (64)
+  --backend N         relay: the port to which the proxy leads (8081)
   --cpu N             the servers' CPU: report how busy it was, with anything; start: pin the command to it
 )";
 
@@ -110,6 +117,10 @@ Options parse_options(int count, char** arguments) {
             options.watched = numbers<pid_t>(argument, value);
         } else if (argument == "--steps") {
             options.steps = numbers<unsigned>(argument, value);
+        } else if (argument == "--bytes") {
+            options.bytes = number<unsigned>(argument, value);
+        } else if (argument == "--backend") {
+            options.backend = number<uint16_t>(argument, value);
         } else if (argument == "--cpu") {
             options.cpu = number<int>(argument, value);
         } else {
@@ -118,6 +129,7 @@ Options parse_options(int count, char** arguments) {
     }
     if (options.connections == 0 || options.connections > connections_max) refuse("--connections", "out of range");
     if (options.depth == 0 || options.depth > depth_max) refuse("--depth", "out of range");
+    if (options.bytes == 0) refuse("--bytes", "0");
     if (options.rate == 0) refuse("--rate", "0");
     if (options.spread == 0) refuse("--spread", "0");
     if (options.milliseconds == 0) refuse("--ms", "0");

@@ -11,7 +11,7 @@
 namespace load {
 
 struct Options {
-    std::string mode;                // closed, rate, churn, hold or start
+    std::string mode;                // one of those that --help lists
     std::string host = "127.0.0.1";  // IPv4
     uint16_t port = 8080;
     unsigned connections = 64;
@@ -23,6 +23,8 @@ struct Options {
     unsigned timeout_milliseconds = 10000;
     std::vector<pid_t> watched;        // processes whose CPU time is read at both ends of the window
     std::vector<unsigned> steps;       // hold: numbers of connections to reach, one after the other
+    unsigned bytes = 64;               // echo: of a message
+    uint16_t backend = 8081;           // relay: where the proxy leads
     int cpu = -1;                      // the servers' CPU: whose time is reported, or, for start, to pin the command to
     std::vector<std::string> command;  // start: what to run
 };

@@ -76,7 +76,18 @@ struct PeerOptions {
     bool churn = false;     // close after each answered batch
     bool deferred = false;  // TCP_DEFER_ACCEPT on the listener
     bool spin = false;      // raw_uring without --churn: never sleep
+    unsigned bytes = 64;    // raw_echo: of a message
+    uint16_t to = 8081;     // raw_proxy: the port on 127.0.0.1 that it leads to
 };
+
+template <class Number>
+void parse_number(std::string_view argument, std::string_view value, Number& into) {
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), into);
+    if (error == std::errc() && end == value.data() + value.size()) return;
+    std::fprintf(stderr, "%.*s %.*s: not a number for it\n", static_cast<int>(argument.size()), argument.data(),
+                 static_cast<int>(value.size()), value.data());
+    std::exit(2);
+}
 
 inline PeerOptions parse_options(int count, char** arguments) {
     PeerOptions options;
@@ -89,14 +100,14 @@ inline PeerOptions parse_options(int count, char** arguments) {
         } else if (argument == "--spin") {
             options.spin = true;
         } else if (argument == "--port" && index + 1 < count) {
-            const std::string_view value = arguments[++index];
-            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), options.port);
-            if (error != std::errc() || end != value.data() + value.size()) {
-                std::fprintf(stderr, "--port %s: not a port\n", arguments[index]);
-                std::exit(2);
-            }
+            parse_number(argument, arguments[++index], options.port);
+        } else if (argument == "--bytes" && index + 1 < count) {
+            parse_number(argument, arguments[++index], options.bytes);
+        } else if (argument == "--to" && index + 1 < count) {
+            parse_number(argument, arguments[++index], options.to);
         } else {
-            std::fprintf(stderr, "usage: %s [--port N] [--churn] [--deferred] [--spin]\n", arguments[0]);
+            std::fprintf(stderr, "usage: %s [--port N] [--churn] [--deferred] [--spin] [--bytes N] [--to PORT]\n",
+                         arguments[0]);
             std::exit(argument == "--help" ? 0 : 2);
         }
     }

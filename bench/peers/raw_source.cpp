@@ -1,0 +1,74 @@
+// The ceiling of a stream that goes out: large sends of the same bytes, one after the other.
+#include "answer.hpp"
+#include "raw_ring.hpp"
+
+namespace {
+
+using bench::tag;
+
+enum class Operation : uint32_t { accept, send };
+
+constexpr unsigned ring_entries = 1024;
+
+class Source {
+public:
+    explicit Source(const bench::PeerOptions& options)
+        : ring_(ring_entries, ring_entries,
+                IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL),
+          piece_(options.bytes),
+          memory_(new char[piece_]),
+          listener_(bench::listen_on(options)) {
+        for (unsigned at = 0; at < piece_; ++at) memory_[at] = static_cast<char>(at * 131 >> 7);
+    }
+
+    [[noreturn]] void run() {
+        accept();
+        while (true) {
+            ring_.submit(1);
+            ring_.take(ring_.available(), [this](const io_uring_cqe& completion) { handle(completion); });
+        }
+    }
+
+private:
+    void handle(const io_uring_cqe& completion) {
+        const unsigned descriptor = bench::tag_value(completion.user_data);
+        if (bench::tag_kind<Operation>(completion.user_data) == Operation::accept) {
+            if (completion.res >= 0) send(static_cast<unsigned>(completion.res));
+            if ((completion.flags & IORING_CQE_F_MORE) == 0) accept();
+        } else if (completion.res > 0) {
+            send(descriptor);
+        } else {
+            ::close(static_cast<int>(descriptor));
+        }
+    }
+
+    void accept() {
+        io_uring_sqe* entry = ring_.next();
+        entry->opcode = IORING_OP_ACCEPT;
+        entry->fd = listener_;
+        entry->ioprio = IORING_ACCEPT_MULTISHOT;
+        entry->accept_flags = SOCK_CLOEXEC;
+        entry->user_data = tag(Operation::accept, 0);
+    }
+
+    void send(unsigned descriptor) {
+        io_uring_sqe* entry = ring_.next();
+        entry->opcode = IORING_OP_SEND;
+        entry->fd = static_cast<int>(descriptor);
+        entry->addr = reinterpret_cast<uint64_t>(memory_);
+        entry->len = piece_;
+        entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
+        entry->user_data = tag(Operation::send, descriptor);
+    }
+
+    bench::RawRing ring_;
+    unsigned piece_;
+    char* memory_;
+    int listener_;
+};
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    Source(bench::parse_options(count, arguments)).run();
+}
