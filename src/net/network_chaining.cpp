@@ -31,7 +31,9 @@ constexpr std::uint32_t vector_limit = 1024;
 constexpr std::uint64_t copy_limit_alone = 512;
 constexpr std::uint64_t copy_limit_among_others = 2048;
 
+/// Where a send waits for the peer nothing is copied: a copy does not hold back whoever it came from.
 bool better_copied(const ConnectionState& state, std::uint64_t bytes, bool single = true) noexcept {
+    if (state.sending != nullptr && !state.send_silent) return false;
     return bytes <= (single && state.staged == nullptr ? copy_limit_alone : copy_limit_among_others);
 }
 
