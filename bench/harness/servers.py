@@ -22,8 +22,8 @@ USER_COST = "user_cost"
 # The program that has a pattern for each way of Ferrule to read and write.
 PATTERNS = "ferrule_patterns"
 _PATTERN_OF = {"echo": "echo", "push": "sink", "pull": "source", "fetch": "files"}
-# At which the raw loops cost least by the byte; likewise for haproxy, by trial from 16 KiB, its default, to 1 MiB.
-STREAM_PIECE_BYTES = 1 << 20
+# At which the raw loops cost least by the byte, by trial from 64 KiB to 1 MiB; likewise for haproxy, from 16 KiB, its default.
+STREAM_PIECE_BYTES = {"push": 128 << 10, "pull": 1 << 20, "relay": 1 << 20}
 HAPROXY_PIECE_BYTES = 256 << 10
 # For a server that says nothing to start all its processes.
 SETTLE_SECONDS = 0.05
@@ -123,7 +123,7 @@ class Farm:
             return [self._built(f"bench/{PATTERNS}"), "--port", str(port), "--pattern", pattern, *file]
         if kind in ("echo", "push", "pull", "relay"):
             # Of a message, or of a piece of the stream: the size at which the loop costs least.
-            options = ["--bytes", str(suite.bytes or STREAM_PIECE_BYTES)]
+            options = ["--bytes", str(suite.bytes or STREAM_PIECE_BYTES[kind])]
             return [self.program(server), "--port", str(port), *options, *(["--to", str(backend_of(port))] if kind == "relay" else [])]
         if server in (bars.FERRULE, bars.FERRULE_SPIN):
             options = ["--host", "0.0.0.0", "--port", str(port), "--reactors", "1"]

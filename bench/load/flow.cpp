@@ -256,6 +256,7 @@ int run_fetch(const Options& options) {
         do_not_wait(fetch.descriptor);
     }
     Report report(options);
+    now = now_ns();
     bool idle = false;
     while (report.pass(now, idle) && report.errors() == 0) {
         idle = true;
