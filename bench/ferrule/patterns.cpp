@@ -39,8 +39,7 @@ Task<> echo_copied(Connection connection) {
 Task<> echo_buffered(Connection connection) {
     ferrule::BufferedReader reader{connection};
     while (auto received = co_await reader.read()) {
-        for (const auto slice : received) connection.write(slice);
-        reader.advance(received.size());
+        connection.write(reader.take(received.size()));
         co_await connection.flush();
     }
 }

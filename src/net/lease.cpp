@@ -38,6 +38,21 @@ void ReadResult::remove_prefix(std::size_t bytes) noexcept {
     first_->carried = false;
 }
 
+ReadResult ReadResult::take_prefix(std::size_t bytes) noexcept {
+    LeaseNode** link = &first_;
+    while (*link != nullptr && bytes >= (*link)->length) {
+        bytes -= (*link)->length;
+        link = &(*link)->next;
+    }
+    if (*link != nullptr && bytes != 0) {
+        if (!Network::split(*link, static_cast<std::uint32_t>(bytes))) return {};
+        link = &(*link)->next;
+    }
+    if (link == &first_) return {};
+    LeaseNode* const rest = std::exchange(*link, nullptr);
+    return ReadResult{std::exchange(first_, rest)};
+}
+
 Slice ReadResult::contiguous(std::size_t from, std::size_t bytes) noexcept {
     LeaseNode** link = &first_;
     while (*link != nullptr && from >= (*link)->length) {

@@ -160,4 +160,27 @@ bool Network::gather_into_block(LeaseNode*& link, std::uint32_t from, std::uint3
     return true;
 }
 
+bool Network::split(LeaseNode*& link, std::uint32_t at) noexcept {
+    LeaseNode& whole = *link;
+    const std::uint32_t behind = whole.length - at;
+    const std::uint32_t copied = std::min(at, behind);
+    LeaseNode* part = whole.home != nullptr ? whole.home->take_block(copied)
+                                            : whole.connection->network->heap_node(*whole.connection, copied);
+    if (part == nullptr) return false;
+    part->length = copied;
+    if (copied == at) {
+        std::memcpy(part->data, whole.data, at);
+        part->carried = std::exchange(whole.carried, false);
+        whole.data += at;
+        whole.length = behind;
+        part->next = &whole;
+        link = part;
+    } else {
+        std::memcpy(part->data, whole.data + at, behind);
+        whole.length = at;
+        part->next = std::exchange(whole.next, part);
+    }
+    return true;
+}
+
 }  // namespace ferrule::inline v0

@@ -373,6 +373,157 @@ TEST(BufferedReaderAdvance, a_task_that_is_destroyed_while_it_yields_is_forgotte
     EXPECT_EQ(source.out(), 0u);
 }
 
+// ---- what is taken, to be forwarded or kept ----
+
+struct Taking {
+    std::size_t bytes;
+    std::string taken;
+    std::string rest;
+    std::size_t copied;
+};
+
+Task<> take_once(MemorySource* source, const Taking* taking) {
+    BufferedReader reader{*source};
+    static_cast<void>(co_await reader.read());
+    auto received = co_await reader.read();
+    const std::size_t before = source->gathered();
+    {
+        auto taken = reader.take(taking->bytes);
+        std::string text;
+        std::size_t in_place = 0;
+        for (const auto slice : taken) {
+            text += slice.text();
+            in_place += source->in_place(slice) ? slice.size() : 0;
+        }
+        EXPECT_EQ(text, taking->taken);
+        EXPECT_EQ(text_of(reader.buffered()), taking->rest);
+        for (const auto slice : reader.buffered()) in_place += source->in_place(slice) ? slice.size() : 0;
+        EXPECT_EQ(source->gathered() - before, taking->copied);
+        EXPECT_EQ(in_place + taking->copied, received.size());
+    }
+    if (!taking->rest.empty()) {
+        received = co_await reader.read();  // it was not looked at
+        EXPECT_EQ(text_of(received), taking->rest);
+        reader.advance(received.size());
+    }
+}
+
+TEST(BufferedReaderTake, copies_the_smaller_part_of_a_slice_that_is_taken_in_part_and_nothing_else) {
+    const Taking takings[] = {
+        {0, "", "abcdefghij", 0}, {1, "a", "bcdefghij", 1},  {5, "abcde", "fghij", 0},
+        {6, "abcdef", "ghij", 1}, {7, "abcdefg", "hij", 2},  {8, "abcdefgh", "ij", 2},
+        {9, "abcdefghi", "j", 1}, {10, "abcdefghij", "", 0}, {3, "abc", "defghij", 2},
+    };
+    for (const Taking& taking : takings) {
+        MemorySource source{{"abcde", "fghij"}};
+        ferrule::ThreadHost host;
+        const ferrule::HostBinding binding{host};
+        host.inline_budget = 1000;
+        ferrule::spawn(host, take_once(&source, &taking));
+        EXPECT_TRUE(host.faults().empty());
+        EXPECT_EQ(source.out(), 0u) << taking.bytes;
+    }
+}
+
+Task<> take_without_room(MemorySource* source) {
+    BufferedReader reader{*source};
+    EXPECT_FALSE(reader.take(0));
+    EXPECT_THROW(static_cast<void>(reader.take(1)), std::logic_error);
+    static_cast<void>(co_await reader.read());
+    EXPECT_THROW(static_cast<void>(reader.take(4)), std::logic_error);
+    source->full = true;
+    EXPECT_FALSE(reader.take(2));
+    EXPECT_EQ(text_of(reader.buffered()), "abc");
+    source->full = false;
+    auto received = co_await reader.read();
+    EXPECT_EQ(text_of(received), "abc");
+    auto kept = reader.take(2);
+    reader.advance(1);
+    EXPECT_EQ(kept.contiguous().text(), "ab");
+}
+
+TEST(BufferedReaderTake, takes_nothing_without_room_for_the_copy_and_throws_beyond_the_end) {
+    MemorySource source{{"abc"}};
+    ferrule::ThreadHost host;
+    const ferrule::HostBinding binding{host};
+    host.inline_budget = 1000;
+    ferrule::spawn(host, take_without_room(&source));
+    EXPECT_TRUE(host.faults().empty());
+    EXPECT_EQ(source.out(), 0u);
+}
+
+/// Forwards whole records, and looks again at what is behind them.
+Task<> forward_records(Connection connection, std::size_t record) {
+    BufferedReader reader{connection};
+    while (auto received = co_await reader.read()) {
+        if (received.size() < record) continue;
+        if (!connection.write(reader.take(record))) throw std::logic_error("a write was refused");
+        co_await connection.flush();
+    }
+    connection.write(reader.take(reader.buffered().size()));
+    co_await connection.flush();
+}
+
+TEST(BufferedReaderTake, what_is_forwarded_of_a_connection_is_exact) {
+    for (const ferrule::BufferMode mode : {ferrule::BufferMode::shared, ferrule::BufferMode::shared_incremental,
+                                           ferrule::BufferMode::per_connection_incremental}) {
+        for (const std::size_t record : {std::size_t{7}, std::size_t{2048}, std::size_t{3000}, std::size_t{100'000}}) {
+            EngineOptions options;
+            options.network.buffer_mode = mode;
+            Engine engine{[record](Connection connection) { return forward_records(std::move(connection), record); },
+                          options};
+            const std::string message = pattern(record < 100 ? 70'001 : std::size_t{1} << 20);
+            ClientSocket client = engine.connect();
+            std::string answer;
+            in_parallel(2, [&](unsigned number) {
+                if (number == 0) {
+                    client.send(message);
+                    client.shutdown_write();
+                } else {
+                    answer = client.receive_rest().bytes;
+                }
+            });
+            EXPECT_TRUE(answer == message) << record;
+            EXPECT_EQ(engine.faults(), 0u);
+        }
+    }
+}
+
+Task<> keep_heads(Connection connection, Notes* notes) {
+    std::vector<Lease> kept;
+    {
+        BufferedReader reader{connection};
+        while (auto received = co_await reader.read()) {
+            notes->progress.raise();
+            if (received.size() < 1000) continue;
+            auto taken = reader.take(600);
+            while (Lease lease = taken.take()) kept.push_back(std::move(lease));
+            reader.advance(400);
+        }
+    }
+    for (const Lease& lease : kept) notes->lines.emplace_back(lease.slice().text());
+    kept.clear();
+    notes->ended.raise();
+}
+
+TEST(BufferedReaderTake, leases_of_it_last_beyond_the_reader) {
+    Notes notes;
+    Engine engine{[&](Connection connection) { return keep_heads(std::move(connection), &notes); }};
+    ClientSocket client = engine.connect();
+    const std::string message = pattern(2000);
+    for (unsigned number = 0; number < 2; ++number) {
+        client.send(std::string_view{message}.substr(number * 1000, 1000));
+        notes.progress.wait(number + 1);
+    }
+    client.shutdown_write();
+    notes.ended.wait();
+    std::string kept;
+    for (const std::string& line : notes.lines) kept += line;
+    EXPECT_TRUE(kept == message.substr(0, 600) + message.substr(1000, 600));
+    engine.until_empty();
+    EXPECT_EQ(engine.network().slabs().used_bytes(), 0u);
+}
+
 // ---- on connections: what is carried, and where ----
 
 struct Message {

@@ -68,9 +68,17 @@ public:
         size_ -= static_cast<std::uint32_t>(consumed);
         examined_ = static_cast<std::uint32_t>(examined - consumed);
     }
+    ReadResult take(std::size_t consumed) {
+        if (consumed == size_) [[likely]] {
+            size_ = examined_ = 0;
+            return std::move(received_);
+        }
+        return take_part(consumed);
+    }
 
 private:
     [[noreturn]] static void refuse();
+    ReadResult take_part(std::size_t consumed);
 
     ReadResult received_;
     std::uint32_t size_ = 0;
@@ -190,6 +198,26 @@ public:
     void advance(std::size_t consumed) { buffer_.advance(consumed, consumed); }
     /// The first `consumed` bytes are done with, the first `examined` were looked at, those included; as above.
     void advance(std::size_t consumed, std::size_t examined) { buffer_.advance(consumed, examined); }
+
+    /// The first `consumed` bytes of what `read` gave, as a result of their own: to be forwarded by
+    /// `connection.write(ReadResult&&)`, or kept as leases (ReadResult::take). They are done with and were all that was
+    /// looked at, as after `advance(consumed)`. No slice is copied but one that is taken in part: the smaller of its
+    /// parts is. False when `consumed` is 0, and when the account of the connection or of the reactor has no room for
+    /// that copy: nothing was taken then, and nothing was looked at. Views end. What was taken does not come again: a
+    /// `consume` of it is only for a write. More than there are is misuse and throws std::logic_error.
+    ///
+    /// ```cpp
+    /// Task<> forward(Connection from, Connection to) {
+    ///     BufferedReader reader{from};
+    ///     while (auto received = co_await reader.read()) {
+    ///         const std::size_t end = received.find("\n");
+    ///         if (end == ByteSequence::npos) continue;
+    ///         if (!to.write(reader.take(end + 1))) break;  // lines go on, from where they were received
+    ///         co_await to.flush();
+    ///     }
+    /// }
+    /// ```
+    [[nodiscard]] ReadResult take(std::size_t consumed) { return buffer_.take(consumed); }
 
     /// What is there and not consumed, without waiting: what the last `read` gave, less what was advanced over; and,
     /// after a read that ended without bytes, the beginning of a message whose rest did not come.

@@ -216,6 +216,12 @@ public:
     /// them.
     void remove_prefix(std::size_t bytes) noexcept;
 
+    /// Takes the first `bytes` bytes out, all when there are fewer, as a result of their own; what `consume` and
+    /// offsets count begins behind them. Slices stay where they are; of one that lies on both sides, the smaller part
+    /// is copied. False when `bytes` is 0, and when the account of the connection or of the reactor has no room for
+    /// that copy: nothing has changed then.
+    [[nodiscard]] ReadResult take_prefix(std::size_t bytes) noexcept;
+
     /// Takes the first slice out, item by item, until the result is false. What is taken is the caller's to give back.
     [[nodiscard]] Lease take() noexcept;
 

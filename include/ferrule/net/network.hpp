@@ -316,6 +316,7 @@ private:
 
     // Carrying.
     void carry(LeaseNode* first, std::uint32_t consumed) noexcept;
+    static bool split(LeaseNode*& link, std::uint32_t at) noexcept;
     static bool gather(LeaseNode*& link, std::uint32_t from, std::uint32_t bytes) noexcept;
     static bool gather_into_block(LeaseNode*& link, std::uint32_t from, std::uint32_t bytes) noexcept;
     static void join_adjoining(LeaseNode& node) noexcept;
