@@ -461,6 +461,14 @@ void Network::check_timer(ConnectionState& state) noexcept {
             due = std::min(due, read_due);
         }
     }
+    if (state.private_receive && state.stream_class != 0 && state.stage == CloseStage::open) {
+        const std::uint64_t stream_due = due_of(state.parked_at, stream_idle_timeout);
+        if (stream_due <= now) {
+            end_stream(state);
+        } else {
+            due = std::min(due, stream_due);
+        }
+    }
     if (state.handles == 0 && due == TimerHeap::never)
         return;  // on its way out; the linger timer is armed when its time comes
     if (due == TimerHeap::never) {

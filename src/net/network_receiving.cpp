@@ -246,7 +246,15 @@ bool Network::arm_stream_receive(ConnectionState& state) noexcept {
     if (node == nullptr) return false;
     stream_bytes_ += node->block_bytes;
     arm_block(state, *node);
+    const std::uint64_t due = due_of(state.parked_at, stream_idle_timeout);
+    if (!state.timer.armed() || reactor_->timers().due(state.timer) > due) reactor_->timers().arm(state.timer, due);
     return true;
+}
+
+void Network::end_stream(ConnectionState& state) noexcept {
+    state.stream_class = 0;
+    state.stream_signs = 0;
+    cancel_receive(state);
 }
 
 // Called for a buffer that came full.
@@ -323,15 +331,16 @@ void Network::arm_for_reader(ConnectionState& state) noexcept {
 void Network::park_reader(ConnectionState& state) noexcept {
     state.parked_at = ticks_now();
     if (state.held != 0) [[unlikely]] {
-        const bool no_room = crowded(state);
+        // A block that is armed has its room: it counts already.
+        const bool no_room = !state.private_receive && crowded(state);
+        const bool full = !state.private_receive && state.received_bytes >= options_.receive_limit;
         const bool lends = state.lent != 0;
-        const bool full = state.received_bytes >= options_.receive_limit;
         if (!lends && (full || (no_room && !sends(state)))) {
             // This read has not suspended yet: it ends in the ready list.
             end_read(state, EndReason::limit, ENOBUFS);
             return;
         }
-        if (no_room || full || waits_for_lent(state)) pause_receive(state);
+        if (no_room || full || (!state.private_receive && waits_for_lent(state))) pause_receive(state);
         if (state.carry != nullptr && options_.read_timeout.count() > 0) {
             const std::uint64_t due = due_of(state.message_since, options_.read_timeout);
             if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)
@@ -423,7 +432,7 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
         if (state.private_receive) {
             state.private_receive = false;
             LeaseNode* block = std::exchange(state.received_last, nullptr);
-            const bool streams = state.stream_class != 0 && block->block_bytes >= stream_block_bytes_min;
+            const bool streams = block->block_bytes > options_.receive_buffer_size;
             if (streams) stream_bytes_ -= block->block_bytes;
             if (completion.result > 0) {
                 node = block;

@@ -1,14 +1,20 @@
+#include <ferrule/net/connect.hpp>
 #include <ferrule/net/connection.hpp>
+#include <ferrule/ring/abi.hpp>
+#include <ferrule/task/spawn.hpp>
 #include <ferrule/task/yield.hpp>
 
 #include "support/client_socket.hpp"
+#include "support/forwarding_kernel.hpp"
 #include "support/manual_clock.hpp"
 #include "support/network_engine.hpp"
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -580,6 +586,92 @@ TEST(ConnectionTimeouts, the_time_of_a_message_begins_with_that_message) {
     client.close();
     notes.ended.wait();
     EXPECT_EQ(notes.reason, EndReason::end_of_stream);
+}
+
+// ---- how receives are asked for ----
+
+/// Sees the entries of one reactor that are handed to the kernel, and counts the receives among them.
+class EntryWatch : public ferrule_test::ForwardingKernel {
+public:
+    int io_uring_setup(std::uint32_t entries, ferrule::abi::Parameters* parameters) noexcept override {
+        const int result = ForwardingKernel::io_uring_setup(entries, parameters);
+        offsets_ = parameters->sq_off;
+        count_ = parameters->sq_entries;
+        return result;
+    }
+    void* map(std::size_t length, int protection, int flags, int fd, std::uint64_t offset,
+              int* error) noexcept override {
+        void* memory = ForwardingKernel::map(length, protection, flags, fd, offset, error);
+        if (fd >= 0 && offset == ferrule::abi::offset_submission_ring) ring_ = static_cast<std::byte*>(memory);
+        if (fd >= 0 && offset == ferrule::abi::offset_submission_entries)
+            entries_ = static_cast<const ferrule::abi::SubmissionEntry*>(memory);
+        return memory;
+    }
+    int io_uring_enter(int fd, std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags,
+                       const void* argument, std::size_t argument_size) noexcept override {
+        const auto head = std::atomic_ref{*reinterpret_cast<std::uint32_t*>(ring_ + offsets_.head)}.load();
+        for (std::uint32_t number = 0; number < to_submit; ++number) {
+            const ferrule::abi::SubmissionEntry& entry = entries_[(head + number) & (count_ - 1)];
+            if (entry.opcode != ferrule::abi::Operation::receive) continue;
+            ++((entry.ioprio & ferrule::abi::receive_poll_first) != 0 ? waiting_first : looking_first);
+        }
+        return ForwardingKernel::io_uring_enter(fd, to_submit, min_complete, flags, argument, argument_size);
+    }
+
+    std::atomic<unsigned> waiting_first = 0;  // receives that wait before they look
+    std::atomic<unsigned> looking_first = 0;
+
+private:
+    ferrule::abi::SubmissionOffsets offsets_{};
+    std::uint32_t count_ = 0;
+    std::byte* ring_ = nullptr;
+    const ferrule::abi::SubmissionEntry* entries_ = nullptr;
+};
+
+/// Greets, echoes, ends.
+Task<> open_and_greet(ferrule::Reactor& reactor, ferrule::Address address, Signal* done) {
+    auto opened = co_await ferrule::connect(reactor, address);
+    if (!opened) throw std::runtime_error(opened.error().message);
+    opened->write("hello");
+    co_await opened->flush();
+    auto received = co_await opened->read();
+    received.reset();
+    done->raise();
+}
+
+// A look that finds nothing is a good part of what a receive costs; a request comes after its connection.
+TEST(ConnectionReceive, the_first_of_a_connection_that_was_accepted_early_waits_before_it_looks) {
+    for (const bool deferred : {false, true}) {
+        EntryWatch watch;
+        EngineOptions options;
+        options.kernel = &watch;
+        options.socket.defer_accept = deferred;
+        Engine engine{&ferrule_test::echo, options};
+        for (unsigned number = 1; number <= 3; ++number) {
+            ClientSocket client = engine.connect();
+            for (unsigned turn = 0; turn < 3; ++turn) {
+                client.send("hello");
+                EXPECT_EQ(client.receive(5), "hello");
+            }
+            // Where a connection comes with its request, the look finds it. The second receive stays.
+            EXPECT_EQ(watch.waiting_first, deferred ? 0 : number);
+            EXPECT_EQ(watch.looking_first, deferred ? 2 * number : number);
+        }
+    }
+}
+
+TEST(ConnectionReceive, the_first_of_a_connection_that_was_opened_looks_at_once) {
+    Engine server{&ferrule_test::echo};
+    EntryWatch watch;
+    EngineOptions options;
+    options.kernel = &watch;
+    Engine engine{&ferrule_test::echo, options};
+    Signal done;
+    engine.on_reactor(
+        [&] { ferrule::spawn(engine.reactor(), open_and_greet(engine.reactor(), server.address(), &done)); });
+    done.wait();
+    EXPECT_EQ(watch.waiting_first, 0u);
+    EXPECT_GE(watch.looking_first, 1u);
 }
 
 }  // namespace

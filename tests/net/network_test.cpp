@@ -418,7 +418,8 @@ TEST(NetworkHostile, ten_thousand_that_send_one_byte_and_stop) {
     }
     engine.eventually("all bytes", [&] { return engine.counters().bytes_received.value() >= count; });
     engine.on_reactor([&] {
-        EXPECT_EQ(engine.network().buffers().held(), 0u);
+        // What is carried stays where it came while a quarter of the buffers is free for the others.
+        EXPECT_LE(engine.network().buffers().held(), engine.network().buffers().count() * 3 / 4);
         EXPECT_LE(engine.network().slabs().used_bytes(), count * 256);
     });
     ClientSocket client = engine.connect();

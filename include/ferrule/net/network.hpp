@@ -293,6 +293,9 @@ private:
     bool arm_private_receive(ConnectionState& state) noexcept;
     void arm_block(ConnectionState& state, LeaseNode& node) noexcept;
     bool arm_stream_receive(ConnectionState& state) noexcept;
+    void end_stream(ConnectionState& state) noexcept;
+    // Blocks are scarce: one that waits so long for more of a stream is given up.
+    static constexpr std::chrono::milliseconds stream_idle_timeout{1000};
     void consider_stream(ConnectionState& state, std::uint32_t flags) noexcept;
     void settle_stream_receive(ConnectionState& state, LeaseNode& node) noexcept;
     void cancel_receive(ConnectionState& state) noexcept;
