@@ -213,6 +213,11 @@ class Farm:
                         return
             except ConnectionRefusedError:
                 time.sleep(0.005)
+            except ConnectionResetError:
+                # It has accepted, and there is nothing yet to lead to.
+                if not answers:
+                    return
+                break
             except OSError:
                 break
         output.seek(0)
