@@ -42,6 +42,7 @@ public:
     int enter(std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags, const void* argument,
               std::size_t argument_size) override;
     int register_(std::uint32_t opcode, void* argument, std::uint32_t count) override;
+    void read_beside(std::span<const std::byte> memory) override { ownership_.read_beside(memory); }
     [[nodiscard]] std::uint64_t operations() const noexcept override { return operations_; }
     [[nodiscard]] std::uint32_t in_flight() const noexcept override { return requests_.count(); }
     [[nodiscard]] std::string leftovers() const override;

@@ -190,6 +190,8 @@ std::span<std::byte> FrontEnd::gather(Request& request) {
 std::span<std::byte> FrontEnd::room_of(Request& request) {
     if (request.message == nullptr) return memory_of(request);
     MessageHeader& message = *request.message;
+    if (message.claims.empty() && request.entry.opcode == abi::Operation::readv)
+        for (const std::span<std::byte> part : message.parts) ownership_.read_beside(part);
     for (Claim& claim : message.claims) ownership_.open(claim);
     message_bytes_.resize(message.length - request.done);
     return message_bytes_;

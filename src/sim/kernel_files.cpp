@@ -101,6 +101,7 @@ ssize_t MachineKernel::read_cached(int fd, const iovec* pieces, int count, std::
         for (const iovec& piece : std::span(pieces, static_cast<std::size_t>(count))) {
             const std::span into(static_cast<std::byte*>(piece.iov_base), piece.iov_len);
             if (into.empty()) continue;
+            for (const auto& ring : machine_.rings) ring->read_beside(into);
             const auto got = static_cast<ssize_t>(file.read_at(into, offset + static_cast<std::uint64_t>(done), false));
             if (got <= 0) return done != 0 ? done : got;
             done += got;

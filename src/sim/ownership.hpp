@@ -7,6 +7,7 @@
 #include <map>
 #include <memory_resource>
 #include <set>
+#include <span>
 #include <string>
 
 namespace ferrule::inline v0::sim {
@@ -45,6 +46,9 @@ public:
     void shut(Claim& claim, std::size_t done);
     /// The program has it back.
     void release(Claim& claim);
+    /// The kernel reads a file into it without a claim, at once: what waits to read there, too, may be a sink, and is
+    /// not compared from now on.
+    void read_beside(std::span<const std::byte> memory);
     [[nodiscard]] std::size_t claims() const noexcept { return claims_.size(); }
 
     /// A provided buffer is given to the kernel: it must not overlap a claim. `first` when its place was not known.

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace ferrule::inline v0::sim {
@@ -56,6 +57,9 @@ public:
     /// io_uring_register(2) without a ring (descriptor -1): a message to a ring (6.13). Other opcodes: -EINVAL.
     static int register_without_ring(Descriptors& descriptors, Profile profile, std::uint32_t opcode,
                                      const void* argument, std::uint32_t count);
+
+    /// A call of the kernel reads a file into this memory: a request of the ring may wait to read there, too.
+    virtual void read_beside(std::span<const std::byte> memory) = 0;
 
     /// Requests that have ended, over the ring's life.
     [[nodiscard]] virtual std::uint64_t operations() const noexcept = 0;
