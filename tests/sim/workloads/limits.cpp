@@ -8,6 +8,11 @@
 namespace ferrule_test {
 namespace {
 
+std::uint64_t own_ring_bytes(const ferrule::NetworkOptions& options) {
+    return std::uint64_t{options.connection_buffer_count} *
+           (options.connection_buffer_size + sizeof(ferrule::abi::BufferEntry));
+}
+
 // Every bound so low that it is reached. What a bound refuses is refused in order: what has come is right as far as it
 // goes, nothing is left behind, and nobody waits for ever.
 void tighten(WorkloadRun& run, ferrule::ServerOptions& options) {
@@ -26,7 +31,12 @@ void tighten(WorkloadRun& run, ferrule::ServerOptions& options) {
     if (random.one_in(3)) options.reactor.operation_limit = run.choose({1u, 2u});
     if (random.one_in(3)) options.reactor.mailbox_limit = run.choose({1u, 2u});
     if (random.one_in(3)) options.reactor.frame_memory_limit = run.choose<std::uint64_t>({4096, 16'384});
-    if (random.one_in(3)) options.reactor.memory_limit = run.choose<std::uint64_t>({1u << 16, 1u << 18});
+    if (random.one_in(3)) {
+        options.reactor.memory_limit = run.choose<std::uint64_t>({1u << 16, 1u << 18});
+        // A server without room for its first connection's own ring does not start.
+        if (network.buffer_mode == ferrule::BufferMode::per_connection_incremental)
+            options.reactor.memory_limit += own_ring_bytes(network);
+    }
     if (random.one_in(3)) run.descriptor_limit(static_cast<std::uint32_t>(random.between(30, 50)));
 }
 
