@@ -48,6 +48,7 @@ DNS_MESSAGE = "src/net/dns_message.cpp"
 RESOLVER_ASKING = "src/net/resolver_asking.cpp"
 DATAGRAMS_IN = "src/net/udp_service_receiving.cpp"
 DATAGRAMS_OUT = "src/net/udp_service_sending.cpp"
+FILE_TRANSFER = "src/net/file_transfer.cpp"
 
 MUTATIONS = [
     Mutation(
@@ -358,6 +359,34 @@ MUTATIONS = [
         ".extended = attempt == 0 && ",
         ".extended = (MUTATED || attempt == 0) && ",
     ),
+    Mutation(
+        "file-padded-when-it-shrinks",
+        "what a file has lost since it was begun is sent all the same, as whatever stands in memory",
+        FILE_TRANSFER,
+        "    if (result == -EINTR || result == -EAGAIN) return true;\n    if (result <= 0) {\n        failure_ = {.of_file = true, .truncated = result == 0, .error = result == 0 ? ENODATA : -result};\n        return false;\n    }\n    WriteSlab& segment",
+        "    if (result == -EINTR || result == -EAGAIN) return true;\n    if (MUTATED && result == 0) {\n        result = static_cast<std::int32_t>(std::min<std::uint64_t>(left_, send_->segment->capacity - send_->segment->size));\n    }\n    if (result <= 0) {\n        failure_ = {.of_file = true, .truncated = result == 0, .error = result == 0 ? ENODATA : -result};\n        return false;\n    }\n    WriteSlab& segment",
+    ),
+    Mutation(
+        "file-loses-its-place",
+        "after a sendfile that took a part the file goes on behind what was offered",
+        FILE_TRANSFER,
+        "        offset_ += count;\n        left_ -= count;",
+        "        offset_ += MUTATED ? bytes : count;\n        left_ -= count;",
+    ),
+    Mutation(
+        "chain-given-back-before-its-end",
+        "a piece of a chain whose rest waits for its peer is given back while the kernel has it",
+        SENDING,
+        "    self.release_pieces(gone);",
+        "    if (MUTATED && state.send_slow && state.sending != nullptr && state.sending->chained) {\n        auto& chain = static_cast<WriteChain&>(*state.sending);\n        if (LeaseNode* early = chain.first; early->next != nullptr) {\n            chain.first = std::exchange(early->next, gone);\n            --chain.count;\n            gone = early;\n        }\n    }\n    self.release_pieces(gone);",
+    ),
+    Mutation(
+        "reader-forgets-what-was-examined",
+        "a read ends with nothing but what was looked at already",
+        "include/ferrule/net/buffered_reader.hpp",
+        "        examined_ = static_cast<std::uint32_t>(examined - consumed);",
+        "        examined_ = MUTATED ? 0 : static_cast<std::uint32_t>(examined - consumed);",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -386,6 +415,13 @@ FOUND_BY = {
     "any-name-believed": "resolver",
     "shared-answer-for-one": "resolver",
     "option-record-for-ever": "resolver",
+    "datagram-buffer-forgotten": "datagrams",
+    "datagram-waiter-parked-for-ever": "datagrams",
+    "datagram-chain-not-continued": "datagrams",
+    "file-padded-when-it-shrinks": "files",
+    "file-loses-its-place": "files",
+    "chain-given-back-before-its-end": "segments",
+    "reader-forgets-what-was-examined": "streams",
     "closed-before-receive-ended": "storm",
     "dropped-accept-rearm": "storm",
     "accept-back-off-never-ends": "storm",

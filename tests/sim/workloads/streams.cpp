@@ -36,12 +36,15 @@ Task<> echo_by_reader(Streams* streams, Connection connection) {
     const TaskCount count{run};
     Random random{streams->random.next()};
     BufferedReader reader{connection};
+    std::size_t looked_at = 0;
     while (auto received = co_await run.watch(reader.read())) {
         const std::size_t size = received.size();
+        run.expect(size > looked_at, "a read has ended with nothing but what was looked at");
         const std::size_t consumed = random.one_in(3) ? size : random.below(size + 1);
         const std::size_t examined = consumed + random.below(size - consumed + 1);
         for (const auto slice : received.slice(0, consumed)) connection.write(slice);
         reader.advance(consumed, examined);
+        looked_at = examined - consumed;
         if (random.one_in(2)) co_await run.watch(connection.flush());
     }
     for (const auto slice : reader.buffered()) connection.write(slice);
