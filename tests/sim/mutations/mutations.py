@@ -445,6 +445,10 @@ FOUND_BY = {
     "ring-wake-without-fallback": "posts",
 }
 
+# Shows in some three runs of two thousand, so that a fixed set of that size may have none: it gets more of the workload
+# that finds it. The release tier's ten thousand seeds of each would find it many times over.
+RARE_SEEDS = {"idle-by-an-older-entry": 10_000}
+
 # Shows only when an operation fails that usually does not: each of a run's in turn.
 EACH = {"ring-wake-without-fallback"}
 EACH_OPERATION = ["--each", "operation-fails", "--seeds", "2", "--connections", "3", "--messages", "3"]
@@ -511,6 +515,11 @@ def find(name, program):
             if fails(number, program, [workload, *EACH_OPERATION]):
                 print(f"{name}: found by {workload} with each operation failing")
                 return
+        sys.exit(f"{name}: not found")
+    if name in RARE_SEEDS:
+        if fails(number, program, [workloads[0], "--seed", "0", "--seeds", str(RARE_SEEDS[name])]):
+            print(f"{name}: found by {workloads[0]}, seeds 0 to {RARE_SEEDS[name] - 1}")
+            return
         sys.exit(f"{name}: not found")
     # A few seeds of each first: most errors show in the first dozen.
     for first, seeds in ((0, 20), (20, 180), (200, SEEDS - 200)):
