@@ -390,6 +390,7 @@ TEST(ConnectionForward, the_write_timeout_of_the_receiver_frees_the_reader_that_
     EngineOptions options;
     options.kernel = &clock;
     options.network.idle_timeout = 70s;  // later than the write timeout
+    options.network.stream_memory = 0;   // a stream that is not read has no receive to pause
     Engine engine{pair_handler(pair, SIZE_MAX, notes), options};
     ClientSocket to = engine.connect(8192);
     pair.arrived.wait();
