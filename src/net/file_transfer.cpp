@@ -284,7 +284,7 @@ std::size_t FileTransfer::cached(std::size_t bytes) noexcept {
         asks_cache_ = false;
     }
     // What can be read at once is cached. Where not even that can be asked, what has just been read is.
-    const std::span<const iovec> pieces = network_->warm_pieces();
+    const std::span<const iovec> pieces = network_->warm_pieces(false);
     const std::size_t piece_bytes = pieces.empty() ? bytes : pieces.front().iov_len;
     const auto count = static_cast<int>(std::min((bytes + piece_bytes - 1) / piece_bytes, pieces.size()));
     const ssize_t read = kernel.read_cached(file_->descriptor, pieces.data(), count, offset_);
@@ -342,7 +342,7 @@ FileTransfer::Step FileTransfer::step() noexcept {
 }
 
 Operation FileTransfer::warm() {
-    const std::span<const iovec> pieces = network_->warm_pieces();
+    const std::span<const iovec> pieces = network_->warm_pieces(true);
     const std::uint64_t bytes = std::min<std::uint64_t>(left_, turn_bytes);
     const std::size_t piece_bytes = pieces.empty() ? turn_bytes : pieces.front().iov_len;
     const auto count = static_cast<std::uint32_t>(std::min((bytes + piece_bytes - 1) / piece_bytes, pieces.size()));

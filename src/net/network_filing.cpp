@@ -21,18 +21,20 @@ constexpr std::size_t warm_piece_bytes = 64 * 1024;
 constexpr std::size_t warm_piece_count = 8;
 }  // namespace
 
-/// The pieces are all the same memory: what is read is only to be in the page cache.
-std::span<const iovec> Network::warm_pieces() noexcept {
+/// The pieces are all the same memory: what is read is only to be in the page cache. What the ring reads into is the
+/// kernel's meanwhile, and calls read elsewhere.
+std::span<const iovec> Network::warm_pieces(bool in_ring) noexcept {
     if (warm_memory_ == nullptr) {
         try {
-            warm_pieces_.reserve(warm_piece_count);
-            warm_memory_ = std::make_unique<std::byte[]>(warm_piece_bytes);
+            warm_pieces_.reserve(2 * warm_piece_count);
+            warm_memory_ = std::make_unique<std::byte[]>(2 * warm_piece_bytes);
             warm_pieces_.assign(warm_piece_count, iovec{warm_memory_.get(), warm_piece_bytes});
+            warm_pieces_.resize(2 * warm_piece_count, iovec{warm_memory_.get() + warm_piece_bytes, warm_piece_bytes});
         } catch (const std::bad_alloc&) {
             return {};
         }
     }
-    return warm_pieces_;
+    return std::span{warm_pieces_}.subspan(in_ring ? 0 : warm_piece_count, warm_piece_count);
 }
 
 /// The send or the poll of the file that is being sent has ended.

@@ -506,10 +506,13 @@ Task<> destroy_at_each_point(Reactor& reactor) {
         for (int number = 0; number < 100; ++number)
             EXPECT_TRUE(socket.send_to(peer.address(), std::to_string(number)));
     }
-    for (int number = 0; number < 100; ++number) {
-        if (number == 0) co_await ferrule::sleep_for(1ms);
-        EXPECT_EQ(peer.receive().bytes, std::to_string(number));
+    // The peer's receive blocks this thread: they are all gone when the socket is.
+    const auto all_closed = [&] { return ferrule_test::open_descriptors() == descriptors; };
+    {
+        ferrule_test::Until until_all_sent(reactor, all_closed);
+        co_await until_all_sent;
     }
+    for (int number = 0; number < 100; ++number) EXPECT_EQ(peer.receive().bytes, std::to_string(number));
     {
         // Starved.
         UdpSocket socket = open(reactor, {.address = Address::loopback(0), .receive_buffer_count = 1});
@@ -531,7 +534,6 @@ Task<> destroy_at_each_point(Reactor& reactor) {
     EXPECT_EQ(got, "nothing");
     EXPECT_EQ(outlives.payload().text(), "0") << "its memory outlives the socket";
     EXPECT_EQ(outlives.sender(), peer.address());
-    const auto all_closed = [&] { return ferrule_test::open_descriptors() == descriptors; };
     ferrule_test::Until until_all_closed(reactor, all_closed);
     co_await until_all_closed;
     // The group of the one that is held is still taken, and all others are free again.

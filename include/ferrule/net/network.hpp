@@ -430,7 +430,7 @@ private:
     void after_file(ConnectionState& state) noexcept;
     void wake_file(FileSend& send) noexcept;
     void unreference(FileSend& send) noexcept;
-    std::span<const iovec> warm_pieces() noexcept;
+    std::span<const iovec> warm_pieces(bool in_ring) noexcept;
 
     // Closing.
     static void on_close(void* owner, const abi::Completion& completion) noexcept;
@@ -507,7 +507,8 @@ private:
     FlushWait* free_flush_waits_ = nullptr;
     std::vector<std::unique_ptr<ReadWait>> read_wait_memory_;
     ReadWait* free_read_waits_ = nullptr;
-    std::unique_ptr<std::byte[]> warm_memory_;  // files are read into it to be in the page cache; nobody looks at it
+    // Files are read into it to be in the page cache, and to see whether they are; nobody looks at it.
+    std::unique_ptr<std::byte[]> warm_memory_;
     std::vector<iovec> warm_pieces_;
     std::vector<std::unique_ptr<Listener>> listeners_;
     struct Waiting {
