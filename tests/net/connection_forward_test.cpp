@@ -262,7 +262,9 @@ TEST(ConnectionForward, a_slow_reader_behind_a_proxy_costs_bounded_memory) {
             return std::exchange(before, now) == now;
         });
         EXPECT_LE(before - engine.counters().bytes_sent.value(), 6 * mebibyte);
-        EXPECT_LE(engine.network().slabs().used_bytes(), mebibyte);
+        // What one receive may bring before its cancel is the buffers of all; what they cannot keep is copied out of
+        // them.
+        EXPECT_LE(engine.network().slabs().used_bytes(), 3 * mebibyte);
         std::string expected;
         for (unsigned seed = 0; expected.size() < size; ++seed) expected += pattern(65'536, seed);
         EXPECT_EQ(client.receive(size), expected);

@@ -228,7 +228,8 @@ TEST(ConnectionStream, pieces_are_kept_up_to_the_limits_and_exact) {
         EXPECT_EQ(notes.reason, EndReason::limit);
         EXPECT_TRUE(notes.text == message.substr(0, notes.text.size()));
         EXPECT_LE(notes.text.size(), limits.bytes + 2 * mebibyte);
-        EXPECT_LE(notes.most, limits.account + 64 * kibibyte);
+        // A cancel stops what the kernel has not posted yet: older kernels may have posted all shared buffers by then.
+        EXPECT_LE(notes.most, limits.account + 64 * kibibyte + 2 * mebibyte);
         sender.join();
         client.close();
         expect_nothing_left(engine);

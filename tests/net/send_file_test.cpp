@@ -484,6 +484,9 @@ TEST_F(SendFile, ConnectionThatEndsWhileTheFileIsReadSendsItFirst) {
 
 Task<> send_what_cannot_be_read(Connection connection, Served& served) {
     Reactor& reactor = connection.reactor();
+    // Not before the peer knows that it is connected.
+    const auto asked = co_await connection.read();
+    EXPECT_TRUE(asked);
     const OpenOptions write_only{.flags = O_WRONLY};
     const auto file = co_await File::open(reactor, served.path, write_only);
     auto sending = send_file(connection, *file, 0, 100'000);
@@ -493,6 +496,7 @@ Task<> send_what_cannot_be_read(Connection connection, Served& served) {
 TEST_F(SendFile, FileThatCannotBeReadIsAnErrorOfTheFile) {
     serve(pattern(100'000), {}, send_what_cannot_be_read);
     auto client = engine->connect();
+    client.send("x");
     EXPECT_EQ(client.receive_rest().error, ECONNRESET);
     served.ended.wait();
     EXPECT_EQ(served.error().failure, SendFileFailure::file);
