@@ -5,12 +5,14 @@
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
 #include <ferrule/net/address.hpp>
+#include <ferrule/net/address_prefix.hpp>
 #include <ferrule/net/buffered_reader.hpp>
 #include <ferrule/net/byte_stream.hpp>
 #include <ferrule/net/connect.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/proxy_header.hpp>
 #include <ferrule/net/resolver.hpp>
 #include <ferrule/net/send_file.hpp>
 #include <ferrule/net/shared_bytes.hpp>

@@ -1,4 +1,5 @@
 #include <ferrule/net/address.hpp>
+#include <ferrule/net/address_prefix.hpp>
 
 #include <gtest/gtest.h>
 
@@ -11,6 +12,7 @@ namespace {
 
 using ferrule::Address;
 using ferrule::AddressFamily;
+using ferrule::AddressPrefix;
 
 std::string text_of(std::string_view host, std::uint16_t port = 80) {
     const auto address = Address::parse(host, port);
@@ -225,6 +227,57 @@ TEST(Address, ComparesByFamilyAddressPortAndScope) {
             EXPECT_EQ(left == right, &left == &right);
         }
     }
+}
+
+TEST(AddressPrefix, is_read_as_it_is_written) {
+    for (const char* text : {"10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0", "2001:db8::/32", "::1/128", "::/0", "unix:"}) {
+        const auto prefix = AddressPrefix::parse(text);
+        ASSERT_TRUE(prefix) << text;
+        EXPECT_EQ(prefix->to_string(), text);
+    }
+    EXPECT_EQ(AddressPrefix::parse("192.0.2.1"), AddressPrefix::parse("192.0.2.1/32"));
+    EXPECT_EQ(AddressPrefix::parse("::1"), AddressPrefix::parse("::1/128"));
+    EXPECT_EQ(AddressPrefix().to_string(), "none");
+}
+
+TEST(AddressPrefix, refuses_what_is_none) {
+    for (const char* text :
+         {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.1/8", "::1/64", "::/129",
+          "localhost", "*", "unix:/path", "[::1]", "fe80::1%1", "10.0.0.0/8/8", "banana"}) {
+        const auto prefix = AddressPrefix::parse(text);
+        ASSERT_FALSE(prefix) << text;
+        EXPECT_EQ(prefix.error(), std::errc::invalid_argument) << text;
+    }
+}
+
+TEST(AddressPrefix, contains_what_begins_alike) {
+    const auto contains = [](std::string_view prefix, std::string_view host) {
+        return AddressPrefix::parse(prefix).value().contains(Address::parse(host, 7).value());
+    };
+    EXPECT_TRUE(contains("10.0.0.0/8", "10.255.255.255"));
+    EXPECT_FALSE(contains("10.0.0.0/8", "11.0.0.0"));
+    EXPECT_TRUE(contains("10.0.0.0/9", "10.127.0.1"));
+    EXPECT_FALSE(contains("10.0.0.0/9", "10.128.0.1"));
+    EXPECT_TRUE(contains("10.0.0.0/8", "::ffff:10.1.2.3"));
+    EXPECT_TRUE(contains("0.0.0.0/0", "192.0.2.1"));
+    EXPECT_FALSE(contains("::/0", "192.0.2.1"));
+    EXPECT_FALSE(contains("0.0.0.0/0", "::1"));
+    EXPECT_TRUE(contains("2001:db8::/63", "2001:db8:0:1:2:3:4:5"));
+    EXPECT_FALSE(contains("2001:db8::/64", "2001:db8:0:1:2:3:4:5"));
+    EXPECT_TRUE(contains("unix:", "unix:/run/x"));
+    EXPECT_TRUE(contains("unix:", "unix:@x"));
+    EXPECT_FALSE(contains("unix:", "127.0.0.1"));
+    EXPECT_FALSE(contains("0.0.0.0/0", "unix:/run/x"));
+    EXPECT_FALSE(AddressPrefix().contains(Address()));
+    EXPECT_FALSE(AddressPrefix().contains(Address::loopback(1)));
+}
+
+TEST(AddressPrefix, of_an_address_are_its_first_bits) {
+    EXPECT_EQ(AddressPrefix::of(Address::parse("192.0.2.99", 7).value(), 24).to_string(), "192.0.2.0/24");
+    EXPECT_EQ(AddressPrefix::of(Address::parse("::ffff:192.0.2.99", 7).value(), 64).to_string(), "192.0.2.99/32");
+    EXPECT_EQ(AddressPrefix::of(Address::parse("2001:db8:1:2:3::4", 7).value(), 64).to_string(), "2001:db8:1:2::/64");
+    EXPECT_EQ(AddressPrefix::of(Address::parse("unix:/run/x", 0).value(), 24).to_string(), "unix:");
+    EXPECT_EQ(AddressPrefix::of(Address(), 24), AddressPrefix());
 }
 
 }  // namespace
