@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -17,9 +16,7 @@ namespace ferrule::inline v0 {
 namespace {
 /// Long enough not to spin on a shortage, short enough not to be felt: a closed connection ends it earlier.
 constexpr std::uint64_t back_off_ns = 100'000'000;
-/// A shortage is over, and the next one is worth another line, when accepting has worked for so long. While
-/// descriptors are short each one that is closed lets one connection in.
-constexpr std::uint64_t shortage_over_ns = 10'000'000'000;
+constexpr LogCause accept_shortage{.name = "accept-shortage"};
 /// After a socket has left its port's selection: time for the handshakes that it was given to be completed.
 constexpr std::uint64_t leave_ns = 20'000'000;
 
@@ -122,8 +119,6 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
         --operations_;
     }
     if (result >= 0) {
-        if (reported_ && network_->reactor_->now_ns() - shortage_ns_ > shortage_over_ns) [[unlikely]]
-            reported_ = false;
         network_->counters_.accepted.add();
         if (!network_->hand_over_ || !network_->hand_over_(result, number_)) network_->serve(result, number_);
     }
@@ -159,11 +154,7 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
 void Listener::back_off(int error) noexcept {
     Reactor& reactor = *network_->reactor_;
     network_->counters_.accept_backoffs.add();
-    shortage_ns_ = reactor.now_ns();
-    if (!std::exchange(reported_, true)) {
-        std::fprintf(stderr, "ferrule: reactor %u: accept: %s; accepting waits and goes on by itself\n", reactor.id(),
-                     std::strerror(error));
-    }
+    reactor.log.write(accept_shortage, "accept: %s; accepting waits and goes on by itself", std::strerror(error));
     try {
         reactor.timers().arm(*this, reactor.now_ns() + back_off_ns);
     } catch (const std::bad_alloc&) {

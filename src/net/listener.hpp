@@ -54,9 +54,7 @@ private:
     bool accepts_early_;
     bool accept_armed_ = false;
     bool paused_ = false;
-    bool reported_ = false;  // a shortage is reported once, until it is over
     std::uint8_t operations_ = 0;
-    std::uint64_t shortage_ns_ = 0;  // when accepting failed for lack of something
 };
 
 }  // namespace ferrule::inline v0

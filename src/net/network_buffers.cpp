@@ -3,7 +3,6 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <memory>
 #include <new>
@@ -19,6 +18,7 @@ namespace ferrule::inline v0 {
 
 namespace {
 
+constexpr LogCause connection_ring_refused{.name = "connection-ring-refused"};
 /// So many slots have a ring of their own: half of the group ids, so that others find some.
 constexpr std::uint32_t connection_rings_max = 32768;
 /// Bytes of a connection are counted in 32 bits.
@@ -91,10 +91,8 @@ std::unique_ptr<BufferRing> Network::make_own_buffers() noexcept {
             counters_.connection_rings.set(++connection_rings_);
             return ring;
         }
-        if (connection_ring_error_.empty()) {
-            std::fprintf(stderr, "ferrule: reactor %u: %s; connections share buffers while there is no room\n",
-                         reactor_->id(), made.error().message.c_str());
-        }
+        reactor_->log.write(connection_ring_refused, "%s; connections share buffers while there is no room",
+                            made.error().message.c_str());
         connection_ring_error_ = std::move(made.error().message);
     } catch (const std::bad_alloc&) {
         // The shared buffers are there already.

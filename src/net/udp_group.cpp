@@ -54,14 +54,14 @@ std::expected<std::shared_ptr<UdpGroup>, UdpError> UdpGroup::open(std::size_t co
     // Joining a port would succeed, and share its datagrams with whoever has it.
     options.reuse_port = false;
     if (options.address.port() != 0) {
-        const auto trial = UdpService::open_descriptor(kernel, options, false);
+        const auto trial = UdpService::open_descriptor(kernel, options);
         if (!trial) return std::unexpected(trial.error());
         kernel.close(*trial);
     }
     options.reuse_port = true;
     const std::shared_ptr<UdpGroup> group{new UdpGroup(kernel, count, std::move(options), key)};
     for (std::size_t index = 0; index < count; ++index) {
-        const auto descriptor = UdpService::open_descriptor(kernel, group->options_, index == 0);
+        const auto descriptor = UdpService::open_descriptor(kernel, group->options_);
         if (!descriptor) return std::unexpected(descriptor.error());
         group->members_[index].descriptor = *descriptor;
         if (index != 0) continue;

@@ -11,7 +11,6 @@
 
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <new>
 #include <string>
 #include <string_view>
@@ -25,6 +24,7 @@ namespace {
 /// reuse.
 constexpr std::uint64_t send_memory_max = 1ull << 30;
 constexpr std::uint64_t send_memory_kept = 4ull << 20;
+constexpr LogCause buffer_cut{.name = "udp-buffer-cut", .burst = 4};
 constexpr std::uint32_t datagram_bytes_max = 65535;
 /// A buffer begins where a control message may.
 constexpr std::uint32_t buffer_alignment = 64;
@@ -60,24 +60,23 @@ int flag_of(Kernel& kernel, int descriptor, int level, int name) noexcept {
     return kernel.get_option(descriptor, level, name, &value, &size) < 0 ? 0 : value;
 }
 
-/// Asks for so much; the kernel cuts silently what is too much, and counts twice what it gives.
-int ask_for_bytes(Kernel& kernel, int descriptor, const Address& address, std::uint32_t bytes, int name,
-                  const char* limit, bool says_limits) {
-    if (bytes == 0) return 0;
-    if (const int result = set_flag(kernel, descriptor, SOL_SOCKET, name, static_cast<int>(bytes)); result < 0)
-        return result;
-    const int given = flag_of(kernel, descriptor, SOL_SOCKET, name) / 2;
-    if (says_limits && given >= 0 && static_cast<std::uint32_t>(given) < bytes) {
-        std::fprintf(stderr,
-                     "ferrule: UDP socket %s: %u bytes of socket buffer were asked for, the system gives %d (%s)\n",
-                     address.to_string().c_str(), bytes, given, limit);
-    }
-    return 0;
+/// Asks for so much; the kernel cuts silently what is too much.
+int ask_for_bytes(Kernel& kernel, int descriptor, std::uint32_t bytes, int name) noexcept {
+    return bytes == 0 ? 0 : set_flag(kernel, descriptor, SOL_SOCKET, name, static_cast<int>(bytes));
+}
+
+/// Says so when the system gives less than was asked for. It counts twice what it gives.
+void say_limit(Reactor& reactor, const Address& address, std::uint32_t asked, std::uint32_t counted,
+               const char* limit) {
+    const std::uint32_t given = counted / 2;
+    if (given >= asked) return;
+    reactor.log.write(buffer_cut, "UDP socket %s: %u bytes of socket buffer were asked for, the system gives %u (%s)",
+                      address.to_string().c_str(), asked, given, limit);
 }
 
 /// What is set before bind, so that no datagram comes without it. Null, or the name of what failed.
 const char* prepare_socket(Kernel& kernel, int descriptor, const Address& address, const UdpSocketOptions& options,
-                           bool says_limits, int& result) {
+                           int& result) {
     const bool ipv6 = address.family() == AddressFamily::ipv6;
     struct Option {
         const char* name;
@@ -100,11 +99,9 @@ const char* prepare_socket(Kernel& kernel, int descriptor, const Address& addres
         result = set_flag(kernel, descriptor, option.level, option.option, option.value);
         if (result < 0) return option.name;
     }
-    result = ask_for_bytes(kernel, descriptor, address, options.socket_receive_bytes, SO_RCVBUF, "net.core.rmem_max",
-                           says_limits);
+    result = ask_for_bytes(kernel, descriptor, options.socket_receive_bytes, SO_RCVBUF);
     if (result < 0) return "SO_RCVBUF for";
-    result = ask_for_bytes(kernel, descriptor, address, options.socket_send_bytes, SO_SNDBUF, "net.core.wmem_max",
-                           says_limits);
+    result = ask_for_bytes(kernel, descriptor, options.socket_send_bytes, SO_SNDBUF);
     if (result < 0) return "SO_SNDBUF for";
     // Without it datagrams come one by one, which is only slower.
     if (options.gro) static_cast<void>(set_flag(kernel, descriptor, SOL_UDP, UDP_GRO, 1));
@@ -149,14 +146,13 @@ UdpService& UdpService::of(Reactor& reactor) {
     return reactor.add_service<UdpService>(reactor);
 }
 
-std::expected<int, UdpError> UdpService::open_descriptor(Kernel& kernel, const UdpSocketOptions& options,
-                                                         bool says_limits) {
+std::expected<int, UdpError> UdpService::open_descriptor(Kernel& kernel, const UdpSocketOptions& options) {
     if (auto checked = check(options); !checked) return std::unexpected(std::move(checked.error()));
     const Address address = options.address.family() == AddressFamily::none ? Address::any(0) : options.address;
     const int descriptor = kernel.socket(address.data()->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return failure("UDP socket for", address, -descriptor);
     int result = 0;
-    const char* failed = prepare_socket(kernel, descriptor, address, options, says_limits, result);
+    const char* failed = prepare_socket(kernel, descriptor, address, options, result);
     if (failed == nullptr) {
         result = kernel.bind(descriptor, address.data(), address.size());
         if (result >= 0) return descriptor;
@@ -193,6 +189,9 @@ std::expected<UdpSocketState*, UdpError> UdpService::adopt(int descriptor, const
     state->receive_message.msg_controllen = payload_offset - DatagramLayout::control_offset;
     state->socket_receive_bytes = static_cast<std::uint32_t>(flag_of(kernel, descriptor, SOL_SOCKET, SO_RCVBUF));
     state->socket_send_bytes = static_cast<std::uint32_t>(flag_of(kernel, descriptor, SOL_SOCKET, SO_SNDBUF));
+    say_limit(*reactor_, options.address, options.socket_receive_bytes, state->socket_receive_bytes,
+              "net.core.rmem_max");
+    say_limit(*reactor_, options.address, options.socket_send_bytes, state->socket_send_bytes, "net.core.wmem_max");
     // Room in each list for each socket, so that a pass does not allocate.
     const std::size_t sockets = slots_.size() + 1;
     for (auto* list : {&arm_list_, &arming_, &send_list_, &building_}) list->reserve(sockets);

@@ -28,11 +28,10 @@ public:
 
     static UdpService& of(Reactor& reactor);
 
-    /// A bound socket with everything that the options ask of it; the caller closes it. `says_limits`: a line on
-    /// standard error when the system gives smaller buffers than asked for.
-    static std::expected<int, UdpError> open_descriptor(Kernel& kernel, const UdpSocketOptions& options,
-                                                        bool says_limits);
-    /// Takes a descriptor of open_descriptor; what fails leaves it to the caller.
+    /// A bound socket with everything that the options ask of it; the caller closes it.
+    static std::expected<int, UdpError> open_descriptor(Kernel& kernel, const UdpSocketOptions& options);
+    /// Takes a descriptor of open_descriptor, and says so when the system gave it smaller buffers than were asked for;
+    /// what fails leaves it to the caller.
     std::expected<UdpSocketState*, UdpError> adopt(int descriptor, const UdpSocketOptions& options);
 
     // Receiving.

@@ -199,7 +199,7 @@ void DatagramFlushWait::on_cancel(CancelNode& node, CancelReason) noexcept {
 std::expected<UdpSocket, UdpError> UdpSocket::open(Reactor& reactor, const UdpSocketOptions& options) {
     reactor.check_thread("UdpSocket::open");
     Kernel& kernel = reactor.kernel();
-    const auto descriptor = UdpService::open_descriptor(kernel, options, true);
+    const auto descriptor = UdpService::open_descriptor(kernel, options);
     if (!descriptor) return std::unexpected(descriptor.error());
     const auto state = UdpService::of(reactor).adopt(*descriptor, options);
     if (!state) {

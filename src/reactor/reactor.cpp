@@ -4,8 +4,8 @@
 #include <ferrule/ring/prepare.hpp>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
-#include <cstdio>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -30,6 +30,12 @@ constexpr unsigned abandoned_rounds_max = 1024;
 constexpr std::uint32_t named_operations_max = 8;
 /// Looks at the clock once per so many turns of the spin loop.
 constexpr unsigned spin_turns_per_clock = 32;
+
+// Peers may be able to provoke them. Different ones in a row are all worth a line.
+constexpr LogCause unhandled_exception{
+    .name = "unhandled-exception", .level = LogLevel::error, .interval = std::chrono::seconds(10), .burst = 32};
+// Once in a reactor's life.
+constexpr LogCause unfinished{.name = "unfinished", .level = LogLevel::error, .interval = {}};
 
 Ring make_ring(Kernel& kernel, const ReactorOptions& options) {
     Ring::Options ring_options;
@@ -74,13 +80,13 @@ struct PostedFunction : Message {
     std::move_only_function<void()> function;
 };
 
-void write_fault(std::uint32_t reactor, const std::exception_ptr& exception) noexcept {
+void write_fault(Log& log, const std::exception_ptr& exception) noexcept {
     try {
         std::rethrow_exception(exception);
     } catch (const std::exception& failure) {
-        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception: %s\n", reactor, failure.what());
+        log.write(unhandled_exception, "unhandled exception: %s", failure.what());
     } catch (...) {
-        std::fprintf(stderr, "ferrule: reactor %u: unhandled exception of unknown type\n", reactor);
+        log.write(unhandled_exception, "unhandled exception of unknown type");
     }
 }
 
@@ -177,6 +183,7 @@ bool Operation::let_go() && noexcept {
 
 Reactor::Reactor(std::uint32_t id, ReactorOptions options, Kernel& kernel)
     : kernel_(&kernel), options_(options), id_(id), ring_(make_ring(kernel, options)) {
+    log.set_reactor(id);
     memory_account.limit_bytes(options_.memory_limit);
     frames.limit_bytes(options_.frame_memory_limit);
     root_environment.host = this;
@@ -581,6 +588,8 @@ void Reactor::enter() {
     // What this pass has resumed so far may have been the last that was waited for: nothing would end the sleep.
     if (sleep && (draining_ || ending_)) [[unlikely]]
         sleep = ending_ ? !(calls_are_back() && quiescent()) : !drained();
+    // Whoever waits stalls nobody.
+    if (sleep) active_since_ns_.store(0, std::memory_order_relaxed);
     if (sleep && options_.spin.count() > 0) {
         // What is staged must leave before looking for answers to it.
         if (ring_.pending() != 0) {
@@ -634,6 +643,8 @@ void Reactor::pass() {
     // What is dispatched from here on may fill the queue, and so submit more.
     consumed_ = ring_.next_sequence() - ring_.pending();
     now_ns_ = kernel_->monotonic_ns();
+    active_since_ns_.store(now_ns_, std::memory_order_relaxed);
+    resumed_.store(nullptr, std::memory_order_relaxed);
     dispatch_completions();
     if (ring_.overflowed()) [[unlikely]] {
         counters_.overflows.add();
@@ -683,6 +694,7 @@ void Reactor::run() {
         ~Running() { flag.store(false); }
     };
     const Running running{running_};
+    thread_.store(kernel_->thread_identity(), std::memory_order_relaxed);
     if (const auto enabled = ring_.enable(); !enabled)
         throw std::system_error(enabled.error(), "enable the ring of a reactor");
     inbox_->set_ring_descriptor(ring_.descriptor());
@@ -695,6 +707,7 @@ void Reactor::run() {
             hook(*this);
         }
         start_hooks_.clear();
+        active_since_ns_.store(kernel_->monotonic_ns(), std::memory_order_relaxed);
         while (!stop_requested_.load(std::memory_order_relaxed)) pass();
     } catch (...) {
         end();
@@ -762,13 +775,13 @@ void Reactor::abandon_operations() noexcept {
 }
 
 void Reactor::report_unfinished() noexcept {
-    std::fprintf(stderr, "ferrule: reactor %u: ended with %u operations and %llu frames in use\n", id_, live_slots_,
-                 static_cast<unsigned long long>(frames.live_frames()));
+    log.write(unfinished, "ended with %u operations and %llu frames in use", live_slots_,
+              static_cast<unsigned long long>(frames.live_frames()));
     std::uint32_t named = 0;
     for (std::uint32_t index = 0; index < slots_.size() * slots_per_chunk && named < named_operations_max; ++index) {
         const OperationSlot& left = slot(index);
         if (left.state == OperationSlot::State::free) continue;
-        std::fprintf(stderr, "ferrule: reactor %u: operation '%s' has not ended\n", id_, left.name);
+        log.write(unfinished, "operation '%s' has not ended", left.name);
         ++named;
     }
 }
@@ -784,7 +797,7 @@ void Reactor::end() noexcept {
         // Others still wake this reactor: its calls and its tasks come home.
         settle(kernel_->monotonic_ns() + end_patience_ns);
     } catch (const std::exception& failure) {
-        std::fprintf(stderr, "ferrule: reactor %u: while ending: %s\n", id_, failure.what());
+        log.write(unfinished, "while ending: %s", failure.what());
     }
     if (offload_pool_ != nullptr) offload_pool_->end();
     inbox_->set_ring_descriptor(-1);
@@ -801,6 +814,7 @@ void Reactor::end() noexcept {
         report_unfinished();
     }
     stop_requested_.store(true, std::memory_order_relaxed);
+    active_since_ns_.store(0, std::memory_order_relaxed);
 }
 
 void Reactor::fault(std::exception_ptr exception) noexcept {
@@ -814,7 +828,7 @@ void Reactor::fault(std::exception_ptr exception) noexcept {
     } catch (const std::bad_alloc&) {
         // It is said from here.
     }
-    write_fault(id_, exception);
+    write_fault(log, exception);
 }
 
 void Reactor::report_fault(std::exception_ptr exception) noexcept {
@@ -829,7 +843,7 @@ void Reactor::report_fault(std::exception_ptr exception) noexcept {
             // A hook that fails leaves the report to the default.
         }
     }
-    write_fault(id_, exception);
+    write_fault(log, exception);
 }
 
 }  // namespace ferrule::inline v0

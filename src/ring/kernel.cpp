@@ -30,6 +30,14 @@ namespace ferrule::inline v0 {
 ThreadHandle::~ThreadHandle() = default;
 Kernel::~Kernel() = default;
 
+int Kernel::signal_action(int, const struct sigaction*, struct sigaction*) noexcept {
+    return -ENOSYS;
+}
+
+int Kernel::signal_thread(std::uint64_t, int) noexcept {
+    return -ENOSYS;
+}
+
 namespace {
 
 template <class Value>
@@ -272,6 +280,12 @@ public:
         return -::pthread_sigmask(SIG_BLOCK, signals, old);
     }
     int restore_signals(const sigset_t* old) noexcept override { return -::pthread_sigmask(SIG_SETMASK, old, nullptr); }
+    int signal_action(int signal, const struct sigaction* action, struct sigaction* old) noexcept override {
+        return or_errno(::sigaction(signal, action, old));
+    }
+    int signal_thread(std::uint64_t thread, int signal) noexcept override {
+        return static_cast<int>(or_errno(::syscall(SYS_tgkill, ::getpid(), static_cast<pid_t>(thread), signal)));
+    }
 
     std::uint64_t monotonic_ns() noexcept override { return clock_ns(CLOCK_MONOTONIC); }
     std::uint64_t realtime_ns() noexcept override { return clock_ns(CLOCK_REALTIME); }

@@ -188,6 +188,7 @@ std::vector<std::unique_ptr<Member>> Server::Engine::make_members(const ReactorO
             throw start_error("reactor " + std::to_string(index), std::current_exception());
         }
         if (fault_hook) member->reactor->on_fault(fault_hook);
+        if (log_function) member->reactor->on_log(log_function);
         member->reactor->on_start([this, index](Reactor&) { start_member(index); });
         members.push_back(std::move(member));
     }
@@ -243,6 +244,7 @@ void Server::Engine::serve() {
         throw start_error("the server's own ring", std::current_exception());
     }
     if (options_.handle_signals) signals_ = std::make_unique<Signals>(kernel_);
+    if (log_function) control->on_log(log_function);
     control->on_fault([this](Reactor&, std::exception_ptr failure) { fail(std::move(failure)); });
     control->on_start([this](Reactor& reactor) {
         if (signals_ != nullptr) reactor.spawn(watch_signals());

@@ -45,6 +45,7 @@ public:
 
     std::vector<std::function<void(Reactor&)>> start_hooks;
     std::function<void(Reactor&, std::exception_ptr)> fault_hook;
+    Log::Function log_function;
     std::vector<std::function<void()>> listening_hooks;
 
 private:

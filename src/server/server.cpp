@@ -28,6 +28,10 @@ void Server::on_fault(std::function<void(Reactor&, std::exception_ptr)> function
     engine_->fault_hook = std::move(function);
 }
 
+void Server::on_log(Log::Function function) {
+    engine_->log_function = std::move(function);
+}
+
 void Server::on_listening(std::function<void()> function) {
     engine_->listening_hooks.push_back(std::move(function));
 }

@@ -3,10 +3,16 @@
 #include <ferrule/task/host.hpp>
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 namespace ferrule::inline v0 {
+
+namespace {
+
+// The process is about to be aborted: nothing is left out.
+constexpr LogCause frames_left{.name = "frames-left", .level = LogLevel::error, .interval = {}};
+
+}  // namespace
 
 namespace detail {
 
@@ -28,21 +34,20 @@ Host::Host() noexcept : frames(*this) {
 
 Host::~Host() {
     if (frames.live_frames() == 0) return;
-    std::fprintf(stderr, "ferrule: %llu coroutine frames of a host that ends are alive, %llu bytes:\n",
-                 static_cast<unsigned long long>(frames.live_frames()),
-                 static_cast<unsigned long long>(frames.live_bytes()));
+    log.write(frames_left, "%llu coroutine frames of a host that ends are alive, %llu bytes",
+              static_cast<unsigned long long>(frames.live_frames()),
+              static_cast<unsigned long long>(frames.live_bytes()));
 #if defined(FERRULE_LIVE_TASKS)
     constexpr unsigned named_tasks_max = 16;
     unsigned named = 0;
     live_tasks.for_each([&](const LiveTask& task) {
         if (named++ >= named_tasks_max) return;
-        std::fprintf(stderr, "ferrule:   %s (%s:%u), frame %p, awaited by %p\n", task.function.function_name(),
-                     task.function.file_name(), static_cast<unsigned>(task.function.line()), task.frame,
-                     task.awaited_by);
+        log.write(frames_left, "  %s (%s:%u), frame %p, awaited by %p", task.function.function_name(),
+                  task.function.file_name(), static_cast<unsigned>(task.function.line()), task.frame, task.awaited_by);
     });
-    if (named > named_tasks_max) std::fprintf(stderr, "ferrule:   and %u more\n", named - named_tasks_max);
+    if (named > named_tasks_max) log.write(frames_left, "  and %u more", named - named_tasks_max);
 #else
-    std::fprintf(stderr, "ferrule:   a build with FERRULE_LIVE_TASKS (debug builds have it) names them\n");
+    log.write(frames_left, "  a build with FERRULE_LIVE_TASKS (debug builds have it) names them");
 #endif
     assertion_failed(__FILE__, __LINE__,
                      "a host ends before its tasks: each must have ended, or been destroyed by its owner; one that "

@@ -226,7 +226,7 @@ TEST(NetworkAcceptDeathTest, A10_a_shortage_of_descriptors_is_waited_out_and_sai
     };
     // One line, and nothing else on standard error.
     EXPECT_EXIT(run(), testing::ExitedWithCode(0),
-                "^ferrule: reactor 0: accept: Too many open files; accepting waits and goes on by itself\n$");
+                "^ferrule: warning: reactor 0: accept: Too many open files; accepting waits and goes on by itself\n$");
 }
 
 TEST(NetworkAccept, unix_sockets_are_served) {

@@ -225,7 +225,7 @@ TEST(ReactorEnd, SubsystemThatNeverComesToRestIsGivenUpWithAMessage) {
     reactor.stop();
     testing::internal::CaptureStderr();
     reactor.run();
-    EXPECT_NE(testing::internal::GetCapturedStderr().find("ferrule: reactor 4: "), std::string::npos);
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("ferrule: error: reactor 4: "), std::string::npos);
     EXPECT_GE(kernel.monotonic_ns() - before, 5'000'000'000u);
 }
 

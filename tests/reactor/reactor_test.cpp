@@ -266,7 +266,7 @@ TEST(Reactor, HookMayReplaceItselfAndMayFail) {
     });
     testing::internal::CaptureStderr();
     reactor.run();
-    EXPECT_EQ(testing::internal::GetCapturedStderr(), "ferrule: reactor 5: unhandled exception: second\n");
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "ferrule: error: reactor 5: unhandled exception: second\n");
     EXPECT_EQ(replaced, 1);
 }
 
@@ -285,8 +285,8 @@ TEST(Reactor, FaultWithoutAHookIsOneLine) {
     testing::internal::CaptureStderr();
     reactor.run();
     EXPECT_EQ(testing::internal::GetCapturedStderr(),
-              "ferrule: reactor 9: unhandled exception: nobody caught it\n"
-              "ferrule: reactor 9: unhandled exception of unknown type\n");
+              "ferrule: error: reactor 9: unhandled exception: nobody caught it\n"
+              "ferrule: error: reactor 9: unhandled exception of unknown type\n");
 }
 
 TEST(Reactor, ExceptionOfAStartHookEndsEverythingAndLeavesRun) {

@@ -49,6 +49,8 @@ enum class Call : std::size_t {
     signal_descriptor,
     block_signals,
     restore_signals,
+    signal_action,
+    signal_thread,
     random,
     start_thread,
     set_affinity,
@@ -233,6 +235,14 @@ public:
     int restore_signals(const sigset_t* old) noexcept override {
         const int error = failure(Call::restore_signals);
         return error != 0 ? -error : below_.restore_signals(old);
+    }
+    int signal_action(int signal, const struct sigaction* action, struct sigaction* old) noexcept override {
+        const int error = failure(Call::signal_action);
+        return error != 0 ? -error : below_.signal_action(signal, action, old);
+    }
+    int signal_thread(std::uint64_t thread, int signal) noexcept override {
+        const int error = failure(Call::signal_thread);
+        return error != 0 ? -error : below_.signal_thread(thread, signal);
     }
     std::uint64_t monotonic_ns() noexcept override { return below_.monotonic_ns(); }
     std::uint64_t realtime_ns() noexcept override { return below_.realtime_ns(); }

@@ -98,8 +98,12 @@ public:
     void on_start(std::function<void(Reactor&)> function) { start_hooks_.push_back(std::move(function)); }
 
     /// Called on the reactor's thread for each exception that leaves a spawned task or a posted function. The default
-    /// writes one line to standard error; so does what comes from elsewhere after the reactor has ended.
+    /// is a message of the log; so is what comes from elsewhere after the reactor has ended.
     void on_fault(std::function<void(Reactor&, std::exception_ptr)> function) { fault_hook_ = std::move(function); }
+
+    /// Where the reactor's messages go: see Log, which tells of threads and rates. The default writes a line to
+    /// standard error for each.
+    void on_log(Log::Function function) { log.on_message(std::move(function)); }
 
     /// Makes a service of this reactor; see Services::add.
     template <class T, class... Arguments>
@@ -154,8 +158,21 @@ public:
     [[nodiscard]] const std::shared_ptr<Inbox>& inbox() const noexcept { return inbox_; }
     /// Monotonic time of this pass, in nanoseconds: read once per pass.
     [[nodiscard]] std::uint64_t now_ns() const noexcept override { return now_ns_; }
+    /// The time at this moment, of the same clock. Any thread.
+    [[nodiscard]] std::uint64_t clock_ns() const noexcept override { return kernel_->monotonic_ns(); }
     /// Reads the clock now and makes it the time of this pass.
     std::uint64_t refresh_now() noexcept { return now_ns_ = kernel_->monotonic_ns(); }
+
+    /// What its thread is doing, as others see it (StallDetector). Any thread.
+    struct Activity {
+        std::uint64_t since_ns;  ///< when it came back from the kernel, of `clock_ns`; 0: it is there, or not in `run`
+        const void* resumed;     ///< what continues the coroutine that the loop has resumed last in this pass, or null
+        std::uint64_t thread;    ///< Kernel::thread_identity of the thread of `run`; 0: not yet
+    };
+    [[nodiscard]] Activity activity() const noexcept {
+        return {active_since_ns_.load(std::memory_order_relaxed), resumed_.load(std::memory_order_relaxed),
+                thread_.load(std::memory_order_relaxed)};
+    }
 
     // For subsystems and clients.
 
@@ -189,6 +206,8 @@ public:
     /// Resumes a coroutine from the loop, with a fresh budget.
     void resume(std::coroutine_handle<> handle) noexcept {
         inline_budget = options_.inline_budget;
+        // The first word of a frame, in every compiler's ABI.
+        resumed_.store(*static_cast<void* const*>(handle.address()), std::memory_order_relaxed);
         handle.resume();
     }
     /// Resumes the coroutine in the next pass.
@@ -283,6 +302,10 @@ private:
     std::uint32_t id_;
     Ring ring_;
     std::uint64_t now_ns_ = 0;
+    // Only stored to here; StallDetector reads them.
+    std::atomic<std::uint64_t> active_since_ns_{0};
+    std::atomic<const void*> resumed_{nullptr};
+    std::atomic<std::uint64_t> thread_{0};
     std::array<CompletionRoute, route_limit> completion_routes_{};
     std::uint8_t completion_route_count_ = 0;
     std::uint8_t timer_route_count_ = 0;

@@ -102,6 +102,12 @@ public:
     virtual int block_signals(const sigset_t* signals, sigset_t* old) noexcept = 0;
     /// Sets the calling thread's signal mask.
     virtual int restore_signals(const sigset_t* old) noexcept = 0;
+    /// sigaction(2): the process's action for a signal. -ENOSYS where there are no signals to be handled, as in the
+    /// simulated kernel, and unless it is overridden: what needs them does without then.
+    virtual int signal_action(int signal, const struct sigaction* action, struct sigaction* old) noexcept;
+    /// tgkill(2): sends a signal to one thread of this process, by its `thread_identity`. -ESRCH when it has ended;
+    /// -ENOSYS as above.
+    virtual int signal_thread(std::uint64_t thread, int signal) noexcept;
 
     /// CLOCK_MONOTONIC, nanoseconds.
     virtual std::uint64_t monotonic_ns() noexcept = 0;

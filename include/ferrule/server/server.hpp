@@ -72,8 +72,13 @@ public:
     void on_start(std::function<void(Reactor&)> function);
 
     /// Called for each exception that leaves a handler, on its reactor's thread, and so on several at once; also with
-    /// the reason when a whole reactor has failed. The default writes a line to standard error.
+    /// the reason when a whole reactor has failed. The default is a message of the log.
     void on_fault(std::function<void(Reactor&, std::exception_ptr)> function);
+
+    /// Called for each message of the reactors, on their threads, and so on several at once: see Log. Those of the
+    /// server's own ring have the number that follows the last reactor's. The default writes a line to standard error
+    /// for each.
+    void on_log(Log::Function function);
 
     /// Called on the thread of `run` when every reactor has started and connections are served: the moment to say that
     /// the server is up. What it throws ends `run`, which throws it again.

@@ -4,9 +4,11 @@
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/frame_pool.hpp>
 #include <ferrule/task/live_tasks.hpp>
+#include <ferrule/task/log.hpp>
 #include <ferrule/task/memory_account.hpp>
 #include <ferrule/version.hpp>
 
+#include <atomic>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +24,8 @@ class CancelScope;
 class Host;
 
 namespace detail {
+struct StackCapture;
+
 /// The host whose tasks this thread runs now: the one mutable thread-local of the library (law 12). Read it by
 /// Host::current().
 FERRULE_EXPORT extern thread_local constinit Host* current_host [[gnu::tls_model("initial-exec")]];
@@ -71,6 +75,10 @@ public:
     /// The time of this pass, in nanoseconds of a monotonic clock.
     virtual std::uint64_t now_ns() const noexcept = 0;
 
+    /// The time at this moment, of the same clock: what the log goes by. Here that of the pass; of a reactor, any
+    /// thread.
+    virtual std::uint64_t clock_ns() const noexcept { return now_ns(); }
+
     /// How many more awaits of this pass may complete inline. The host refills it at each dispatch.
     std::uint32_t inline_budget = 0;
     /// What this host's work may take of the machine's memory altogether: its frames, and what others charge to it.
@@ -82,6 +90,10 @@ public:
 #if defined(FERRULE_LIVE_TASKS)
     LiveTaskList live_tasks;
 #endif
+    /// What it has to say to people.
+    Log log{*this};
+    /// Where a signal handler puts this thread's stack; null: nobody has asked for it (StallDetector).
+    std::atomic<detail::StackCapture*> stack_capture{nullptr};
 
 protected:
     virtual ~Host();
