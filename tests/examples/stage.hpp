@@ -29,7 +29,11 @@
 #include <ferrule/ring/probe.hpp>
 #include <ferrule/ring/ring.hpp>
 #include <ferrule/server/server.hpp>
+#include <ferrule/task/event.hpp>
+#include <ferrule/task/gate.hpp>
+#include <ferrule/task/mutex.hpp>
 #include <ferrule/task/scope.hpp>
+#include <ferrule/task/semaphore.hpp>
 #include <ferrule/task/spawn.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/task/task_group.hpp>
