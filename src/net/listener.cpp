@@ -37,6 +37,7 @@ Listener::Listener(Network& network, std::uint16_t number, int descriptor, Conne
       number_(number),
       accepts_early_(descriptor >= 0 && !defers_accept(network.reactor_->kernel(), descriptor)) {
     route = network.listener_timer_route_;
+    if (descriptor_ >= 0) network.counters_.listeners.add();
 }
 
 Listener::~Listener() {
@@ -106,6 +107,7 @@ void Listener::cancel() noexcept {
 void Listener::close_socket() noexcept {
     if (descriptor_ < 0) return;
     const int closed = std::exchange(descriptor_, -1);
+    network_->counters_.listeners.subtract();
     if (group_ != nullptr) {
         group_->close(network_->reactor_->kernel(), closed);
     } else {

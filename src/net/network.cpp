@@ -63,11 +63,13 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     // The lists change places; each has room from the start, so that none of them grows long after the traffic has.
     for (auto* list : {&send_list_, &building_, &unconfirmed_, &starved_}) list->reserve(list_entries);
     waiting_.reserve(options_.waiting_limit);
+    counters_registered_ = reactor.metrics()->add(counters_);
     reactor.add_subsystem(*this);
 }
 
 Network::~Network() {
     reactor_->remove_subsystem(*this);
+    listeners_.clear();
     reactor_->memory_account.credit(connection_rings_ * connection_ring_bytes_);
     for (const Waiting& waiting : waiting_) reactor_->kernel().close(waiting.descriptor);
     for (const auto& chunk : states_) {
@@ -172,6 +174,7 @@ ConnectionState* Network::take_state() noexcept {
 void Network::free_state(ConnectionState& state) noexcept {
     const std::uint32_t index = state.index;
     if (state.served) --live_served_;
+    --closing_;
     const std::uint32_t generation = (state.generation + 1) & Tag::generation_mask;
     FERRULE_ASSERT(!state.timer.armed() && state.reader == nullptr && state.received_first == nullptr &&
                    state.carry == nullptr);
@@ -210,6 +213,7 @@ ConnectionState* Network::adopt_state(int descriptor, std::uint16_t listener) no
         } catch (const std::bad_alloc&) {
             state->descriptor = -1;
             state->stage = CloseStage::closed;
+            ++closing_;
             free_state(*state);
             return nullptr;
         }
@@ -391,6 +395,11 @@ void Network::publish_counters() noexcept {
     counters_.bytes_sent.set(tally_.bytes_sent);
     counters_.sends.set(tally_.sends);
     counters_.leases.set(leases());
+    counters_.open.set(live_states_ - closing_);
+    counters_.closing.set(closing_);
+    counters_.waiting.set(waiting_.size());
+    counters_.memory_used.set(slabs_.used_bytes());
+    counters_.memory_kept.set(slabs_.idle_bytes());
 }
 
 void Network::after_completions() noexcept {

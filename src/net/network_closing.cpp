@@ -30,6 +30,7 @@ void Network::begin_close(ConnectionState& state) noexcept {
     if (state.reader) end_read(state, EndReason::cancelled, ECANCELED);
     if (state.stage != CloseStage::open) return;
     state.stage = CloseStage::flushing;
+    ++closing_;
     if (state.sending == nullptr) request_send(state);
 }
 

@@ -23,6 +23,7 @@ Inbox::~Inbox() {
 bool Inbox::put(Message& message) noexcept {
     if (waiting_.fetch_add(1, std::memory_order_relaxed) >= limit_.load(std::memory_order_relaxed)) {
         waiting_.fetch_sub(1, std::memory_order_relaxed);
+        refused_.fetch_add(1, std::memory_order_relaxed);
         return false;
     }
     return link(message);
@@ -38,6 +39,7 @@ bool Inbox::link(Message& message) noexcept {
     do {
         if (head == closed_head()) {
             waiting_.fetch_sub(1, std::memory_order_relaxed);
+            refused_.fetch_add(1, std::memory_order_relaxed);
             return false;
         }
         message.next = head;

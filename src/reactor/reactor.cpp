@@ -189,6 +189,9 @@ Reactor::Reactor(std::uint32_t id, ReactorOptions options, Kernel& kernel)
     root_environment.host = this;
     root_environment.scope = &root_scope_;
     inbox_ = std::make_shared<Inbox>(kernel, options_.mailbox_limit);
+    metrics_ = std::make_shared<MetricRegistry>(MetricLabels{{"reactor", std::to_string(id)}});
+    counters_registered_ = metrics_->add(counters_);
+    counters_.memory_limit.set(memory_account.limit_bytes());
     add_completion_route(this, [](void*, const abi::Completion&) noexcept {});
     add_completion_route(this, &Reactor::on_operation);
     add_completion_route(this, &Reactor::on_wake);
@@ -572,7 +575,8 @@ void Reactor::dispatch_completions() noexcept {
 
 bool Reactor::spin_for_completions() {
     const auto budget_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.spin).count());
-    const std::uint64_t until = std::min(kernel_->monotonic_ns() + budget_ns, timers_.next_due());
+    idle_since_ns_ = kernel_->monotonic_ns();
+    const std::uint64_t until = std::min(idle_since_ns_ + budget_ns, timers_.next_due());
     for (unsigned turn = 1;; ++turn) {
         if (ring_.task_work_pending() || ring_.ready() != 0 || !inbox_->empty()) return true;
         if (turn % spin_turns_per_clock == 0 && kernel_->monotonic_ns() >= until) return false;
@@ -602,11 +606,12 @@ void Reactor::enter() {
     }
     std::uint64_t timeout = Ring::no_timeout;
     if (sleep) {
+        const std::uint64_t now = kernel_->monotonic_ns();
         if (const std::uint64_t due = timers_.next_due(); due != TimerHeap::never) {
-            const std::uint64_t now = kernel_->monotonic_ns();
             timeout = due > now ? due - now : 0;
             sleep = timeout != 0;
         }
+        if (sleep && idle_since_ns_ == 0) idle_since_ns_ = now;
     }
     if (sleep && inbox_->announce_sleep()) {
         counters_.sleeps.add();
@@ -620,7 +625,11 @@ void Reactor::enter() {
 }
 
 void Reactor::check(int result) {
-    if (result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY) return;
+    if (result >= 0 || result == -EINTR) return;
+    if (result == -EAGAIN || result == -EBUSY) {
+        counters_.busy_enters.add();
+        return;
+    }
     throw std::system_error(-result, std::system_category(), "io_uring_enter of reactor " + std::to_string(id_));
 }
 
@@ -633,21 +642,39 @@ void Reactor::expire_timers() noexcept {
     }
 }
 
-void Reactor::pass() {
+void Reactor::publish_counters() noexcept {
     counters_.passes.add();
+    counters_.submissions.set(ring_.submitted_count());
+    counters_.enters.set(ring_.enter_count());
+    counters_.frames.set(frames.live_frames());
+    counters_.frame_bytes.set(frames.live_bytes());
+    counters_.frame_memory.set(frames.peak_bytes());
+    counters_.memory_used.set(memory_account.used_bytes());
+    counters_.armed_deadlines.set(timers_.size());
+    counters_.messages_waiting.set(inbox_->waiting());
+    counters_.messages_refused.set(inbox_->refused());
+    if (offload_pool_ != nullptr) counters_.offload_calls.set(offload_pool_->in_flight());
+}
+
+void Reactor::pass() {
     run_ready();
     send_outgoing();
     if (offload_pool_ != nullptr) offload_pool_->dispatch();
     for_each_subsystem([](Subsystem& subsystem) { subsystem.before_submit(); });
+    publish_counters();
     enter();
     // What is dispatched from here on may fill the queue, and so submit more.
     consumed_ = ring_.next_sequence() - ring_.pending();
     now_ns_ = kernel_->monotonic_ns();
     active_since_ns_.store(now_ns_, std::memory_order_relaxed);
     resumed_.store(nullptr, std::memory_order_relaxed);
+    counters_.pass_duration.record((idle_since_ns_ != 0 ? idle_since_ns_ : now_ns_) - pass_begun_ns_);
+    pass_begun_ns_ = now_ns_;
+    idle_since_ns_ = 0;
     dispatch_completions();
     if (ring_.overflowed()) [[unlikely]] {
         counters_.overflows.add();
+        counters_.lost_completions.set(ring_.dropped_completions());
         check(ring_.enter(0, 0));
         dispatch_completions();
     }
@@ -669,6 +696,7 @@ void Reactor::drain(std::chrono::nanoseconds timeout) {
     check_thread("Reactor::drain");
     if (draining_ || ending_) return;
     draining_ = true;
+    counters_.draining.set(1);
     timers_.arm(drain_timer_,
                 kernel_->monotonic_ns() + static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
     for_each_subsystem([](Subsystem& subsystem) { subsystem.drain(); });
@@ -698,7 +726,7 @@ void Reactor::run() {
     if (const auto enabled = ring_.enable(); !enabled)
         throw std::system_error(enabled.error(), "enable the ring of a reactor");
     inbox_->set_ring_descriptor(ring_.descriptor());
-    refresh_now();
+    pass_begun_ns_ = refresh_now();
     arm_wake();
     try {
         // By index and moved out: a hook may add hooks.

@@ -93,7 +93,7 @@ ServerCounters Server::Engine::counters() const {
     for (const auto& member : members_) {
         if (member->reactor == nullptr) continue;
         sum.faults += member->reactor->counters().faults.value();
-        sum.handed_over += member->handed_over.value();
+        sum.handed_over += member->counters.handed_over.value();
         const Network* network = member->network.load(std::memory_order_acquire);
         if (network == nullptr) continue;
         const NetworkCounters& counted = network->counters();
@@ -306,6 +306,7 @@ void Server::Engine::start_member(std::size_t index) {
     Member& member = *members_[index];
     Reactor& reactor = *member.reactor;
     Network& network = reactor.add_service<Network>(reactor, options_.network);
+    member.counters_registered = reactor.metrics()->add(member.counters);
     member.network.store(&network, std::memory_order_release);
     if (members_.size() > 1) {
         network.on_accept([this, index](int descriptor, std::uint16_t listener) {

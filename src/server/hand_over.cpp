@@ -35,7 +35,7 @@ bool HandOver::give(std::size_t from, int descriptor, std::uint16_t listener) co
     Member& taker = *members_[to];
     const auto on_its_way = std::make_shared<OnItsWay>(kernel_, descriptor);
     const bool sent = taker.reactor->post([&taker, port, on_its_way] {
-        taker.arrived.add();
+        taker.counters.arrived.add();
         taker.network.load(std::memory_order_relaxed)->adopt(on_its_way->release(), taker.listeners[port]);
     });
     if (!sent) {
@@ -43,7 +43,7 @@ bool HandOver::give(std::size_t from, int descriptor, std::uint16_t listener) co
         return false;
     }
     ++giver.given[to];
-    giver.handed_over.add();
+    giver.counters.handed_over.add();
     return true;
 }
 
@@ -75,7 +75,7 @@ std::uint64_t HandOver::load(const Member& giver, std::size_t index) const {
     const Member& member = *members_[index];
     const Network* network = member.network.load(std::memory_order_acquire);
     const std::uint64_t there = network != nullptr ? network->counters().connections.value() : 0;
-    const std::uint64_t arrived = member.arrived.value();
+    const std::uint64_t arrived = member.counters.arrived.value();
     const std::uint64_t given = giver.given[index];
     return there + (given > arrived ? given - arrived : 0);
 }

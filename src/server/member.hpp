@@ -1,10 +1,13 @@
 #pragma once
 
 #include <ferrule/net/network.hpp>
-#include <ferrule/reactor/counters.hpp>
+#include <ferrule/reactor/counter.hpp>
+#include <ferrule/reactor/metric.hpp>
+#include <ferrule/reactor/metric_registry.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/ring/kernel.hpp>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +22,23 @@ struct Socket {
     bool given = false;
 };
 
+/// What a reactor of a server counts of the others' connections. Any thread may read.
+struct HandOverCounters {
+    Counter handed_over;  ///< connections that it has given to others
+    Counter arrived;      ///< connections that others have given to it
+
+    /// What they are called outside.
+    static constexpr auto metrics() {
+        using Row = MetricOf<HandOverCounters>;
+        return std::array{
+            Row{&HandOverCounters::handed_over,
+                {"ferrule_connections_handed_over_total", "Connections that were given to another reactor."}},
+            Row{&HandOverCounters::arrived,
+                {"ferrule_connections_taken_over_total", "Connections that came from another reactor."}},
+        };
+    }
+};
+
 /// A reactor of a server, with what is made before its thread starts, what belongs to its thread, and what belongs to
 /// the control.
 struct Member {
@@ -27,8 +47,8 @@ struct Member {
     std::unique_ptr<ThreadHandle> thread;
     std::atomic<Network*> network = nullptr;
     std::atomic<bool> running = true;
-    Counter handed_over;  // connections that it has given to others
-    Counter arrived;      // connections that others have given to it
+    HandOverCounters counters;
+    MetricRegistration counters_registered;
 
     // Its thread.
     std::vector<Socket> sockets;           // by port; no descriptor where another reactor accepts

@@ -7,6 +7,7 @@
 #include <ferrule/net/port_group.hpp>
 #include <ferrule/net/slab_pool.hpp>
 #include <ferrule/reactor/counters.hpp>
+#include <ferrule/reactor/metric_registry.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/subsystem.hpp>
 #include <ferrule/ring/buffer_ring.hpp>
@@ -15,6 +16,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -23,6 +25,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -126,6 +129,60 @@ struct NetworkCounters {
     Counter resets;             ///< connections that the peer reset
     Counter stale_completions;  ///< completions whose slot had moved on
     Counter leases;             ///< slices that are queued, carried or leased now
+    Counter open;               ///< of the slots in use, those whose connection somebody holds
+    Counter closing;            ///< of the slots in use, those whose connection is on its way out
+    Counter waiting;            ///< accepted or adopted beyond the limit, waiting their turn now
+    Counter listeners;          ///< sockets that listen now
+    Counter memory_used;        ///< bytes of written, carried and privately received data
+    Counter memory_kept;        ///< bytes of such memory that are kept for reuse
+
+    /// What they are called outside.
+    static constexpr auto metrics() {
+        using Row = MetricOf<NetworkCounters>;
+        using Its = NetworkCounters;
+        constexpr auto none = MetricUnit::none;
+        constexpr auto bytes = MetricUnit::bytes;
+        constexpr std::string_view by_state = "Connections, by what becomes of them.";
+        constexpr std::string_view of_sends = "Sends, by whether the kernel took them at once.";
+        return std::array{
+            Row{&Its::open, {"ferrule_connections", by_state, none, {"state", "open"}}},
+            Row{&Its::closing, {"ferrule_connections", by_state, none, {"state", "closing"}}},
+            Row{&Its::waiting, {"ferrule_connections", by_state, none, {"state", "waiting"}}},
+            Row{&Its::connections, {"ferrule_connection_slots", "Places in the table of connections in use."}},
+            Row{&Its::listeners, {"ferrule_listeners", "Sockets that listen."}},
+            Row{&Its::accepted, {"ferrule_connections_accepted_total", "Connections taken from listeners."}},
+            Row{&Its::adopted,
+                {"ferrule_connections_adopted_total", "Connections that another reactor or the program brought."}},
+            Row{&Its::closed, {"ferrule_connections_closed_total", "Connections that have ended altogether."}},
+            Row{&Its::refused,
+                {"ferrule_connections_refused_total", "Connections closed at once: too many waited for their turn."}},
+            Row{&Its::accept_errors, {"ferrule_accept_errors_total", "Accepts that failed."}},
+            Row{&Its::accept_backoffs,
+                {"ferrule_accept_backoffs_total", "Times that accepting waited for descriptors or memory."}},
+            Row{&Its::timeouts, {"ferrule_connection_timeouts_total", "Connections that a timeout ended."}},
+            Row{&Its::resets, {"ferrule_connection_resets_total", "Connections that their peer reset."}},
+            Row{&Its::bytes_received,
+                {"ferrule_connection_received_bytes_total", "Bytes that were delivered to connections.", bytes}},
+            Row{&Its::bytes_sent,
+                {"ferrule_connection_sent_bytes_total", "Bytes of connections that the kernel has taken.", bytes}},
+            Row{&Its::sends, {"ferrule_connection_sends_total", of_sends, none, {"taken", "at_once"}}},
+            Row{&Its::slow_sends, {"ferrule_connection_sends_total", of_sends, none, {"taken", "later"}}},
+            Row{&Its::starvations, {"ferrule_receive_starvations_total", "Receives that found no buffer."}},
+            Row{&Its::private_receives,
+                {"ferrule_receive_private_total", "Receives into private memory because of that."}},
+            Row{&Its::pauses,
+                {"ferrule_receive_pauses_total", "Times that a connection that held too much was not read from."}},
+            Row{&Its::leases, {"ferrule_leases", "Slices that are queued, carried or leased."}},
+            Row{&Its::connection_rings, {"ferrule_connection_rings", "Buffer rings of connections' own."}},
+            Row{&Its::connection_ring_refusals,
+                {"ferrule_connection_ring_refusals_total", "Connections that got no buffer ring of their own."}},
+            Row{&Its::memory_used,
+                {"ferrule_connection_used_bytes", "Memory of written, carried and privately received data.", bytes}},
+            Row{&Its::memory_kept, {"ferrule_connection_kept_bytes", "Such memory that is kept for reuse.", bytes}},
+            Row{&Its::stale_completions,
+                {"ferrule_connection_stale_completions_total", "Completions of connections that were gone."}},
+        };
+    }
 };
 
 /// Serves one connection. What it throws closes the connection and goes to Reactor::on_fault.
@@ -498,6 +555,7 @@ private:
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;
     std::uint32_t live_served_ = 0;              // of these, those that a handler serves
+    std::uint32_t closing_ = 0;                  // of these, those that are on their way out
     std::uint32_t state_count_ = 0;              // slots made so far
     std::unique_ptr<LeaseNode[]> buffer_nodes_;  // one per buffer, where a buffer is one slice
     std::vector<std::unique_ptr<LeaseNode[]>> node_chunks_;
@@ -526,6 +584,7 @@ private:
     };
     Tally tally_;  // counted without ceremony, published once per pass
     NetworkCounters counters_;
+    MetricRegistration counters_registered_;
 };
 
 /// Accepts on the reactor with the default network: the short way for programs that hold their reactors by hand. Call

@@ -57,6 +57,11 @@ public:
         return true;
     }
 
+    /// Messages that wait. Any thread.
+    [[nodiscard]] std::uint32_t waiting() const noexcept { return waiting_.load(std::memory_order_relaxed); }
+    /// Messages that were not taken so far. Any thread.
+    [[nodiscard]] std::uint64_t refused() const noexcept { return refused_.load(std::memory_order_relaxed); }
+
     // The receiver's side, on its thread.
 
     /// Whether no message waits. A plain load. A closed inbox is empty.
@@ -100,6 +105,7 @@ private:
     Kernel* kernel_;
     std::atomic<std::uint32_t> limit_;
     int event_descriptor_ = -1;
+    std::atomic<std::uint64_t> refused_{0};
 };
 
 }  // namespace ferrule::inline v0

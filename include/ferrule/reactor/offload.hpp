@@ -53,6 +53,8 @@ public:
     bool give(OffloadCall& call);
     /// Whether every call has come back. The reactor's own thread.
     [[nodiscard]] bool idle() const noexcept { return in_flight_ == 0; }
+    /// Calls that have not come back. The reactor's own thread.
+    [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
     /// Whether calls were given and not dispatched yet. The reactor's own thread.
     [[nodiscard]] bool has_given() const noexcept { return !given_.empty(); }
     /// The reactor's side of a call that has come back.

@@ -2,6 +2,7 @@
 
 #include <ferrule/reactor/counters.hpp>
 #include <ferrule/reactor/inbox.hpp>
+#include <ferrule/reactor/metric_registry.hpp>
 #include <ferrule/reactor/operation.hpp>
 #include <ferrule/reactor/services.hpp>
 #include <ferrule/reactor/subsystem.hpp>
@@ -154,6 +155,9 @@ public:
     [[nodiscard]] const ReactorOptions& options() const noexcept { return options_; }
     /// The reactor's counters. Any thread.
     [[nodiscard]] const ReactorCounters& counters() const noexcept { return counters_; }
+    /// The metrics of what is on this reactor, for whoever shows them, labelled with its number. They outlive the
+    /// reactor for as long as somebody holds them. Any thread.
+    [[nodiscard]] const std::shared_ptr<MetricRegistry>& metrics() const noexcept { return metrics_; }
     /// The mailbox, which outlives the reactor for as long as somebody holds it. Any thread.
     [[nodiscard]] const std::shared_ptr<Inbox>& inbox() const noexcept { return inbox_; }
     /// Monotonic time of this pass, in nanoseconds: read once per pass.
@@ -285,6 +289,7 @@ private:
     void run_messages(Message* message, bool delivered) noexcept;
     void send_outgoing() noexcept;
     void expire_timers() noexcept;
+    void publish_counters() noexcept;
     void end() noexcept;
     void settle(std::uint64_t until_ns);
     void abandon_operations() noexcept;
@@ -341,6 +346,10 @@ private:
     Timer drain_timer_;
 
     ReactorCounters counters_;
+    std::shared_ptr<MetricRegistry> metrics_;
+    MetricRegistration counters_registered_;
+    std::uint64_t pass_begun_ns_ = 0;
+    std::uint64_t idle_since_ns_ = 0;  // when this pass had nothing to do; 0: it had
     CancelScope root_scope_{*this};
     std::vector<std::function<void(Reactor&)>> start_hooks_;
     std::function<void(Reactor&, std::exception_ptr)> fault_hook_;
