@@ -10,6 +10,7 @@
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/resume_on.hpp>
+#include <ferrule/server/inherited_sockets.hpp>
 #include <ferrule/server/options.hpp>
 #include <ferrule/server/server.hpp>
 #include <ferrule/task/task.hpp>

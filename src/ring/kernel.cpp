@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <string>
@@ -325,6 +326,18 @@ public:
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override {
         return or_errno(::sched_getaffinity(0, size, cpus));
     }
+
+    ssize_t environment(const char* name, char* value, std::size_t length) noexcept override {
+        const char* const found = ::getenv(name);
+        if (found == nullptr) return -ENOENT;
+        const std::size_t size = std::strlen(found);
+        std::memcpy(value, found, std::min(size, length));
+        return static_cast<ssize_t>(size);
+    }
+    int clear_environment(const char* name) noexcept override { return or_errno(::unsetenv(name)); }
+    int process_identity() noexcept override { return static_cast<int>(::getpid()); }
+    unsigned user_identity() noexcept override { return ::geteuid(); }
+    int set_close_on_exec(int fd) noexcept override { return or_errno(::ioctl(fd, FIOCLEX)); }
 
     int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept override {
         return static_cast<int>(

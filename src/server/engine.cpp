@@ -1,6 +1,7 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/ring/error.hpp>
 #include <ferrule/ring/prepare.hpp>
+#include <ferrule/server/inherited_sockets.hpp>
 
 #include "server/engine.hpp"
 
@@ -118,6 +119,7 @@ int Server::Engine::run() {
     ran_ = true;
     try {
         make_reactors();
+        if (options_.systemd) take_inherited();
         open_ports();
         serve();
     } catch (...) {
@@ -178,7 +180,6 @@ std::vector<std::unique_ptr<Member>> Server::Engine::make_members(const ReactorO
     std::vector<std::unique_ptr<Member>> members;
     for (std::size_t index = 0; index < count; ++index) {
         auto member = std::make_unique<Member>();
-        member->sockets.resize(ports_.size());
         member->given.resize(count);
         ReactorOptions options = reactor;
         if (options_.pin_reactors) options.cpu = cpus[index % cpus.size()];
@@ -195,17 +196,58 @@ std::vector<std::unique_ptr<Member>> Server::Engine::make_members(const ReactorO
     return members;
 }
 
-void Server::Engine::open_ports() {
-    for (std::size_t index = 0; index < ports_.size(); ++index) {
-        Socket& first = members_.front()->sockets[index];
-        if (ports_[index].options.descriptor >= 0) {
-            first.descriptor = std::exchange(ports_[index].options.descriptor, -1);
-            check_inherited(kernel_, first.descriptor);
-            add_address(first.descriptor);
-        } else {
-            open_port(index, first);
+void Server::Engine::take_inherited() {
+    std::vector<InheritedSocket> sockets = take_inherited_sockets(kernel_);
+    // One that the program has named by its number is its own.
+    std::erase_if(sockets, [this](const InheritedSocket& socket) {
+        return std::ranges::any_of(
+            ports_, [&socket](const Port& port) { return port.options.descriptor == socket.descriptor; });
+    });
+    const auto give = [&sockets](Port& port, auto socket) {
+        port.sockets.push_back(socket->descriptor);
+        sockets.erase(socket);
+    };
+    std::vector<Port*> others;
+    for (Port& port : ports_) {
+        if (port.options.descriptor >= 0) continue;
+        const std::string& name = port.options.socket_name;
+        if (name.empty()) {
+            others.push_back(&port);
+            continue;
+        }
+        for (auto found = sockets.begin(); found != sockets.end();) {
+            if (found->name != name) {
+                ++found;
+                continue;
+            }
+            port.sockets.push_back(found->descriptor);
+            found = sockets.erase(found);
         }
     }
+    for (Port* port : others) {
+        if (sockets.empty()) break;
+        give(*port, sockets.begin());
+        while (others.size() == 1 && !sockets.empty()) give(*port, sockets.begin());
+    }
+    if (sockets.empty()) return;
+    const InheritedSocket& left = sockets.front();
+    const std::string what = "descriptor " + std::to_string(left.descriptor) + ", which systemd has passed as \"" +
+                             left.name + "\": no port takes it";
+    for (const InheritedSocket& socket : sockets) kernel_.close(socket.descriptor);
+    throw StartError(what, {});
+}
+
+void Server::Engine::open_ports() {
+    for (Port& port : ports_) {
+        if (port.options.descriptor >= 0) port.sockets.push_back(std::exchange(port.options.descriptor, -1));
+        if (port.sockets.empty()) {
+            open_port(port);
+            continue;
+        }
+        for (const int socket : port.sockets) prepare_inherited(kernel_, socket);
+        add_address(port.sockets.front());
+    }
+    give_sockets_to_reactors();
 }
 
 Address Server::Engine::add_address(int descriptor) {
@@ -216,21 +258,32 @@ Address Server::Engine::add_address(int descriptor) {
     return *address;
 }
 
-void Server::Engine::open_port(std::size_t index, Socket& first) {
-    Port& port = ports_[index];
+void Server::Engine::open_port(Port& port) {
     ListenSocketOptions socket = port.socket_options(kernel_);
-    first.descriptor = port.open_first(kernel_, socket);
+    port.sockets.push_back(port.open_first(kernel_, socket));
     // A port that the system has chosen is known now, and the other reactors join it.
-    socket.address = add_address(first.descriptor);
+    socket.address = add_address(port.sockets.front());
     port.shared = port.can_be_shared(socket.address);
     if (!port.shared) return;
     port.group = std::make_shared<PortGroup>(socket.take_over);
-    port.group->add(first.descriptor);
+    port.group->add(port.sockets.front());
     for (std::size_t other = 1; other < members_.size(); ++other) {
         const auto opened = open_listen_socket(kernel_, socket);
         if (!opened) throw StartError(opened.error().message, opened.error().code);
-        members_[other]->sockets[index].descriptor = *opened;
+        port.sockets.push_back(*opened);
         port.group->add(*opened);
+    }
+}
+
+// One accepts from several where there are more sockets than reactors.
+void Server::Engine::give_sockets_to_reactors() {
+    for (std::size_t index = 0; index < ports_.size(); ++index) {
+        Port& port = ports_[index];
+        for (std::size_t place = 0; place < port.sockets.size(); ++place) {
+            Member& member = *members_[port.shared ? place % members_.size() : 0];
+            member.sockets.push_back({.port = index, .descriptor = port.sockets[place]});
+        }
+        port.sockets.clear();
     }
 }
 
@@ -314,31 +367,45 @@ void Server::Engine::start_member(std::size_t index) {
         });
     }
     for (const auto& hook : start_hooks) hook(reactor);
-    for (std::size_t port = 0; port < ports_.size(); ++port) {
-        Socket& socket = member.sockets[port];
-        if (socket.descriptor < 0) {
-            member.listeners.push_back(network.add_handler(ports_[port].handler));
-            continue;
-        }
+    control_->post([this] { member_started(); });
+}
+
+// Only when every reactor has started: a server that cannot has not taken anybody's connection.
+void Server::Engine::begin_serving(std::size_t index) {
+    Member& member = *members_[index];
+    Network& network = *member.network.load(std::memory_order_relaxed);
+    const auto listen = [&](Socket& socket) {
+        const Port& port = ports_[socket.port];
         socket.given = true;
-        member.listeners.push_back(network.listen(socket.descriptor, ports_[port].handler, ports_[port].group));
+        member.listeners.push_back({network.listen(socket.descriptor, port.handler, port.group), socket.port});
+    };
+    for (std::size_t port = 0; port < ports_.size(); ++port) {
+        const auto first = std::ranges::find(member.sockets, port, &Socket::port);
+        if (first != member.sockets.end()) {
+            listen(*first);
+        } else {
+            member.listeners.push_back({network.add_handler(ports_[port].handler), port});
+        }
+    }
+    for (Socket& further : member.sockets) {
+        if (!further.given) listen(further);
     }
     member.serving = true;
-    control_->post([this, index] { member_started(index); });
+    member.running.store(true, std::memory_order_relaxed);
+    control_->post([this] { member_serves(); });
 }
 
 // A reactor that fails in the middle of its work may not have closed its sockets. As long as they listen, clients are
 // given to them that nobody would serve.
 void Server::Engine::leave_selection(const Member& member) noexcept {
-    for (std::size_t port = 0; port < ports_.size(); ++port) {
-        const Socket& socket = member.sockets[port];
+    for (const Socket& socket : member.sockets) {
         if (!socket.given) continue;
         int listens = 0;
         socklen_t size = sizeof listens;
         const int result = kernel_.get_option(socket.descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
         if (result < 0 || listens == 0) continue;
-        if (ports_[port].group != nullptr) {
-            ports_[port].group->abandon(kernel_, socket.descriptor);
+        if (const auto& group = ports_[socket.port].group; group != nullptr) {
+            group->abandon(kernel_, socket.descriptor);
         } else {
             kernel_.shutdown(socket.descriptor, SHUT_RDWR);
         }
@@ -360,9 +427,24 @@ Task<> Server::Engine::watch_signals() {
     }
 }
 
-void Server::Engine::member_started(std::size_t index) {
-    members_[index]->started = true;
+void Server::Engine::member_started() {
     if (++started_ != members_.size() || stops_ != 0 || failure_) return;
+    for (std::size_t index = 0; index < members_.size(); ++index) {
+        // One that has ended says so itself.
+        members_[index]->reactor->post([this, index] {
+            try {
+                begin_serving(index);
+            } catch (...) {
+                control_->post([this, index, failure = std::current_exception()]() mutable {
+                    fail(std::make_exception_ptr(start_error("reactor " + std::to_string(index), std::move(failure))));
+                });
+            }
+        });
+    }
+}
+
+void Server::Engine::member_serves() {
+    if (++serving_ != members_.size() || stops_ != 0 || failure_) return;
     try {
         for (const auto& hook : listening_hooks) hook();
     } catch (...) {
@@ -375,7 +457,7 @@ void Server::Engine::member_ended(std::size_t index, std::exception_ptr failure)
     member.ended = true;
     ++ended_;
     if (failure) {
-        if (member.started) {
+        if (serving_ == members_.size()) {
             member_failed_ = true;
         } else {
             fail(std::make_exception_ptr(start_error("reactor " + std::to_string(index), std::move(failure))));
@@ -456,7 +538,8 @@ void Server::Engine::clean_up() noexcept {
         }
     }
     control.reset();
-    for (const Port& port : ports_) {
+    for (Port& port : ports_) {
+        for (const int socket : std::exchange(port.sockets, {})) kernel_.close(socket);
         if (port.file) remove_stale_unix_file(kernel_, *port.file);
     }
     signals_.reset();

@@ -49,20 +49,24 @@ public:
     std::vector<std::function<void()>> listening_hooks;
 
 private:
+    void take_inherited();
     void open_ports();
     Address add_address(int descriptor);
-    void open_port(std::size_t index, Socket& first);
+    void open_port(Port& port);
+    void give_sockets_to_reactors();
     std::vector<int> allowed_cpus() const;
     void make_reactors();
     std::vector<std::unique_ptr<Member>> make_members(const ReactorOptions& reactor);
     void start_threads();
     void run_member(std::size_t index) noexcept;
     void start_member(std::size_t index);
+    void begin_serving(std::size_t index);
     void leave_selection(const Member& member) noexcept;
 
     // On the control.
     Task<> watch_signals();
-    void member_started(std::size_t index);
+    void member_started();
+    void member_serves();
     void member_ended(std::size_t index, std::exception_ptr failure);
     void begin_stop();
     void prepare_drain();
@@ -91,6 +95,7 @@ private:
     std::unique_ptr<Signals> signals_;
     unsigned stops_ = 0;
     std::size_t started_ = 0;
+    std::size_t serving_ = 0;
     std::size_t ended_ = 0;
     bool draining_ = false;
     bool first_port_ = false;

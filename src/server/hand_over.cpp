@@ -27,16 +27,16 @@ private:
 bool HandOver::give(std::size_t from, int descriptor, std::uint16_t listener) const {
     Member& giver = *members_[from];
     if (!giver.hands_over) return false;
-    const auto found = std::find(giver.listeners.begin(), giver.listeners.end(), listener);
+    const auto found = std::ranges::find(giver.listeners, listener, &PortListener::number);
     if (found == giver.listeners.end()) return false;  // not a port of the server: an on_start hook listens there
-    const auto port = static_cast<std::size_t>(found - giver.listeners.begin());
+    const std::size_t port = found->port;
     const std::size_t to = choose(giver, from, ports_[port]);
     if (to == from) return false;
     Member& taker = *members_[to];
     const auto on_its_way = std::make_shared<OnItsWay>(kernel_, descriptor);
     const bool sent = taker.reactor->post([&taker, port, on_its_way] {
         taker.counters.arrived.add();
-        taker.network.load(std::memory_order_relaxed)->adopt(on_its_way->release(), taker.listeners[port]);
+        taker.network.load(std::memory_order_relaxed)->adopt(on_its_way->release(), taker.listeners[port].number);
     });
     if (!sent) {
         on_its_way->release();

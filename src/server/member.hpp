@@ -18,8 +18,15 @@ namespace ferrule::inline v0 {
 
 /// A listening socket on its way to the network of its reactor.
 struct Socket {
+    std::size_t port = 0;
     int descriptor = -1;
     bool given = false;
+};
+
+/// What the network of a reactor accepts for a port.
+struct PortListener {
+    std::uint16_t number = 0;  ///< in the network
+    std::size_t port = 0;
 };
 
 /// What a reactor of a server counts of the others' connections. Any thread may read.
@@ -46,20 +53,19 @@ struct Member {
     std::unique_ptr<Reactor> reactor;
     std::unique_ptr<ThreadHandle> thread;
     std::atomic<Network*> network = nullptr;
-    std::atomic<bool> running = true;
+    std::atomic<bool> running = false;  // from its first accept to its end
     HandOverCounters counters;
     MetricRegistration counters_registered;
 
     // Its thread.
-    std::vector<Socket> sockets;           // by port; no descriptor where another reactor accepts
-    std::vector<std::uint16_t> listeners;  // by port: its number in the network
-    std::vector<std::uint64_t> given;      // by reactor: connections that this one has sent there
-    std::size_t next = 0;                  // whose turn it is
+    std::vector<Socket> sockets;          // none for a port where others accept
+    std::vector<PortListener> listeners;  // one for each port in turn, then those of a port's further sockets
+    std::vector<std::uint64_t> given;     // by reactor: connections that this one has sent there
+    std::size_t next = 0;                 // whose turn it is
     bool serving = false;
     bool hands_over = true;  // until the server ends
 
     // The control.
-    bool started = false;
     bool ended = false;
     bool ready_to_drain = false;
 };

@@ -1,5 +1,6 @@
 #include <ferrule/server/options.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <concepts>
 
@@ -9,6 +10,7 @@ namespace {
 constexpr std::int32_t port_max = 65535;
 constexpr std::uint32_t reactors_max = 1024;
 constexpr std::uint32_t unix_mode_max = 0777;
+constexpr std::size_t socket_name_max = 255;
 // io_uring_setup(2): what IORING_SETUP_CLAMP cuts down to.
 constexpr std::uint32_t submission_entries_max = 32768;
 constexpr std::uint32_t completion_entries_max = 65536;
@@ -71,6 +73,14 @@ void check_port(const Checker& check, const Options& options) {
     check.range("defer_accept_seconds", options.defer_accept_seconds, 1u, defer_accept_seconds_max);
     if (options.unix_mode > unix_mode_max) check.refuse("unix_mode", "it has more than the permission bits 0777");
     if (options.accept_mode > AcceptMode::hand_over_least_loaded) check.refuse("accept_mode", "not one of AcceptMode");
+    // systemd.socket(5), FileDescriptorName=.
+    if (options.socket_name.size() > socket_name_max)
+        check.refuse("socket_name", "it has more than " + std::to_string(socket_name_max) + " characters");
+    const auto not_allowed = [](unsigned char character) {
+        return character < ' ' || character >= 0x7f || character == ':';
+    };
+    if (std::ranges::any_of(options.socket_name, not_allowed))
+        check.refuse("socket_name", "it has a colon, or a character that is not printable ASCII");
 }
 
 void check_reactor(const Checker& check, const ReactorOptions& options, bool pinned) {
@@ -155,6 +165,8 @@ void validate(const PortOptions& options) {
     if (options.descriptor < -1)
         check.refuse("descriptor", std::to_string(options.descriptor) + " is not a descriptor; -1 means none");
     check_port(check, options);
+    if (options.descriptor >= 0 && !options.socket_name.empty())
+        check.refuse("socket_name", "it is set, and so is descriptor: only one of them can be obeyed");
 }
 
 }  // namespace ferrule::inline v0

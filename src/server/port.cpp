@@ -63,16 +63,24 @@ PortOptions first_port_of(const ServerOptions& options) {
     port.take_over = options.take_over;
     port.unix_mode = options.unix_mode;
     port.accept_mode = options.accept_mode;
+    port.socket_name = options.socket_name;
     return port;
 }
 
-void check_inherited(Kernel& kernel, int descriptor) {
+void prepare_inherited(Kernel& kernel, int descriptor) {
     int listens = 0;
     socklen_t size = sizeof listens;
-    const int result = kernel.get_option(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
-    if (result >= 0 && listens != 0) return;
-    const auto code = system_error(result < 0 ? -result : EINVAL);
-    throw StartError("accept on descriptor " + std::to_string(descriptor) + ": it is not a listening socket", code);
+    int result = kernel.get_option(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+    if (result < 0 || listens == 0) {
+        const auto code = system_error(result < 0 ? -result : EINVAL);
+        throw StartError("accept on descriptor " + std::to_string(descriptor) + ": it is not a listening socket", code);
+    }
+    // An accept in a ring does not wait for a socket that is non-blocking.
+    result = kernel.set_nonblocking(descriptor, false);
+    if (result < 0) {
+        const auto code = system_error(-result);
+        throw StartError("make descriptor " + std::to_string(descriptor) + " wait: " + code.message(), code);
+    }
 }
 
 }  // namespace ferrule::inline v0

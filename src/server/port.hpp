@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace ferrule::inline v0 {
 
@@ -19,6 +20,7 @@ struct Port {
     std::optional<Address> file = std::nullopt;  ///< of a Unix path that is bound
     bool shared = false;  ///< a socket for each reactor; otherwise the first accepts and hands over
     std::shared_ptr<PortGroup> group = nullptr;  ///< of a shared port
+    std::vector<int> sockets{};                  ///< that listen, and that no reactor has yet
 
     /// How its sockets are opened. Throws StartError.
     ListenSocketOptions socket_options(Kernel& kernel) const;
@@ -32,7 +34,7 @@ struct Port {
 /// The port that a server's own options describe.
 PortOptions first_port_of(const ServerOptions& options);
 
-/// Throws StartError when nothing can be accepted from the descriptor.
-void check_inherited(Kernel& kernel, int descriptor);
+/// Makes an inherited socket one that a ring can wait at. Throws StartError when nothing can be accepted from it.
+void prepare_inherited(Kernel& kernel, int descriptor);
 
 }  // namespace ferrule::inline v0

@@ -394,6 +394,26 @@ int MachineKernel::affinity(cpu_set_t* cpus, std::size_t size) noexcept {
     return 0;
 }
 
+ssize_t MachineKernel::environment(const char*, char*, std::size_t) noexcept {
+    return -ENOENT;
+}
+
+int MachineKernel::clear_environment(const char*) noexcept {
+    return 0;
+}
+
+int MachineKernel::process_identity() noexcept {
+    return 1;
+}
+
+unsigned MachineKernel::user_identity() noexcept {
+    return 0;
+}
+
+int MachineKernel::set_close_on_exec(int fd) noexcept {
+    return with_file(fd, [](File&) { return 0; });
+}
+
 int MachineKernel::futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
     world_.spend(call_ns);
     world_.may_yield();

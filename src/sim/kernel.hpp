@@ -70,6 +70,13 @@ public:
     int set_affinity(int cpu) noexcept override;
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override;
 
+    // A simulated process has no environment, is nobody's child, and becomes no other program.
+    ssize_t environment(const char* name, char* value, std::size_t length) noexcept override;
+    int clear_environment(const char* name) noexcept override;
+    int process_identity() noexcept override;
+    unsigned user_identity() noexcept override;
+    int set_close_on_exec(int fd) noexcept override;
+
     int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept override;
     int futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept override;
 

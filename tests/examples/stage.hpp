@@ -28,6 +28,7 @@
 #include <ferrule/ring/prepare.hpp>
 #include <ferrule/ring/probe.hpp>
 #include <ferrule/ring/ring.hpp>
+#include <ferrule/server/inherited_sockets.hpp>
 #include <ferrule/server/server.hpp>
 #include <ferrule/task/event.hpp>
 #include <ferrule/task/gate.hpp>

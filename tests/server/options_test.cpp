@@ -61,6 +61,9 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
         {"defer_accept_seconds", [](auto& options) { options.defer_accept_seconds = 3601; }},
         {"unix_mode", [](auto& options) { options.unix_mode = 01777; }},
         {"accept_mode", [](auto& options) { options.accept_mode = static_cast<AcceptMode>(3); }},
+        {"socket_name", [](auto& options) { options.socket_name = "web:admin"; }},
+        {"socket_name", [](auto& options) { options.socket_name = "web\n"; }},
+        {"socket_name", [](auto& options) { options.socket_name = std::string(256, 'w'); }},
         {"drain_timeout", [](auto& options) { options.drain_timeout = -1ms; }},
         {"drain_timeout", [](auto& options) { options.drain_timeout = std::chrono::milliseconds::max(); }},
         {"reactor.submission_entries", [](auto& options) { options.reactor.submission_entries = 0; }},
@@ -183,6 +186,10 @@ TEST(ServerOptions, ErrorsSayWhatIsWrong) {
 TEST(PortOptions, FieldsAreRefusedByName) {
     EXPECT_TRUE(port_error_of([](auto& options) { options.port = -1; }).starts_with("PortOptions.port: "));
     EXPECT_TRUE(port_error_of([](auto& options) { options.host = "nowhere"; }).starts_with("PortOptions.host: "));
+    EXPECT_TRUE(port_error_of([](auto& options) {
+                    options.descriptor = 3;
+                    options.socket_name = "web";
+                }).starts_with("PortOptions.socket_name: "));
     EXPECT_TRUE(port_error_of([](auto& options) { options.descriptor = -2; }).starts_with("PortOptions.descriptor: "));
     EXPECT_TRUE(port_error_of([](auto& options) { options.backlog = 0; }).starts_with("PortOptions.backlog: "));
 }

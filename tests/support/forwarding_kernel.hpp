@@ -55,6 +55,8 @@ enum class Call : std::size_t {
     start_thread,
     set_affinity,
     affinity,
+    clear_environment,
+    set_close_on_exec,
     futex_wait,
     count_of_calls,
 };
@@ -275,6 +277,19 @@ public:
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override {
         const int error = failure(Call::affinity);
         return error != 0 ? -error : below_.affinity(cpus, size);
+    }
+    ssize_t environment(const char* name, char* value, std::size_t length) noexcept override {
+        return below_.environment(name, value, length);
+    }
+    int clear_environment(const char* name) noexcept override {
+        const int error = failure(Call::clear_environment);
+        return error != 0 ? -error : below_.clear_environment(name);
+    }
+    int process_identity() noexcept override { return below_.process_identity(); }
+    unsigned user_identity() noexcept override { return below_.user_identity(); }
+    int set_close_on_exec(int fd) noexcept override {
+        const int error = failure(Call::set_close_on_exec);
+        return error != 0 ? -error : below_.set_close_on_exec(fd);
     }
     int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept override {
         const int error = failure(Call::futex_wait);

@@ -132,6 +132,18 @@ public:
     /// sched_getaffinity(3) of the calling thread: 0.
     virtual int affinity(cpu_set_t* cpus, std::size_t size) noexcept = 0;
 
+    /// getenv(3): bytes of the variable's value, of which at most `length` are copied, without a terminator; -ENOENT.
+    /// No other thread may change the environment meanwhile.
+    virtual ssize_t environment(const char* name, char* value, std::size_t length) noexcept = 0;
+    /// unsetenv(3). No other thread may look at the environment meanwhile.
+    virtual int clear_environment(const char* name) noexcept = 0;
+    /// getpid(2).
+    virtual int process_identity() noexcept = 0;
+    /// geteuid(2).
+    virtual unsigned user_identity() noexcept = 0;
+    /// FIOCLEX of ioctl(2): the descriptor is closed in whatever program this process becomes.
+    virtual int set_close_on_exec(int fd) noexcept = 0;
+
     /// futex(2), FUTEX_WAIT of this process: blocks the calling thread until `futex_wake` names the word. 0, also when
     /// nobody has: look again; -EAGAIN at once when the word is not `expected`; -EINTR.
     virtual int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept = 0;

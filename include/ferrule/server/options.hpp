@@ -63,9 +63,13 @@ struct PortOptions {
     bool take_over = false;
     /// See ListenSocketOptions::unix_mode.
     std::uint32_t unix_mode = 0;
-    /// A socket that listens already (inherited from a parent, or from systemd). From Server::listen on it belongs to
-    /// the server; the fields above are not used. -1: none.
+    /// A socket that listens already, inherited from a parent. From Server::listen on it belongs to the server; the
+    /// fields above are not used. -1: none.
     std::int32_t descriptor = -1;
+    /// The name of the sockets that systemd may have passed for this port (FileDescriptorName= of the socket unit): it
+    /// accepts from all of that name, and the fields above are not used; where systemd has passed none, they are. See
+    /// ServerOptions::systemd.
+    std::string socket_name{};
     /// How its connections come to the reactors.
     AcceptMode accept_mode = AcceptMode::per_reactor;
 };
@@ -88,6 +92,7 @@ struct ServerOptions {
     bool take_over = false;
     std::uint32_t unix_mode = 0;
     AcceptMode accept_mode = AcceptMode::per_reactor;
+    std::string socket_name{};
 
     /// How long connections may take to end when the server is stopped; then the rest is cancelled. 0: they are
     /// cancelled at once.
@@ -95,6 +100,15 @@ struct ServerOptions {
     /// Server::run takes SIGTERM and SIGINT, as Server::stop, and gives them back at its end. At most one server of a
     /// process should.
     bool handle_signals = true;
+
+    /// Server::run speaks with systemd, where that has started the process; it does nothing elsewhere. At most one
+    /// server of a process should.
+    ///
+    /// Sockets that systemd has passed (take_inherited_sockets) become ports. A port with a `socket_name` takes all of
+    /// that name. The others take one each, in the order in which they were given; when there is only one other, it
+    /// takes all that are left. Those of a PortOptions::descriptor stay what they are. A socket that no port takes is a
+    /// StartError; a port for which there is none is opened as its options say.
+    bool systemd = true;
 
     /// Every reactor's ring, mailbox, budget and spin.
     ReactorOptions reactor{};
