@@ -298,22 +298,26 @@ void Reactor::send_outgoing() noexcept {
             message->run(message, false);
             continue;
         }
-        if (!target->claim_wake()) continue;
-        if (const int ring_descriptor = target->ring_descriptor(); ring_descriptor >= 0) {
-            // The faster way; the completion tells whether it arrived, and the event descriptor is the answer when it
-            // did not.
-            std::uint32_t index_of_wake = 0;
-            while (index_of_wake < ring_wakes_.size() && ring_wakes_[index_of_wake] != nullptr) ++index_of_wake;
-            if (index_of_wake == ring_wakes_.size()) ring_wakes_.emplace_back();
-            ring_wakes_[index_of_wake] = target;
-            abi::SubmissionEntry& entry = ring_.entry();
-            prepare::message_ring(entry, ring_descriptor, 0, Tag{ignored_kind, 0, 0}.encode(), 0);
-            entry.user_data = Tag{ring_wake_kind, 0, index_of_wake}.encode();
-        } else {
-            target->wake();
-        }
+        if (target->claim_wake()) wake(target);
     }
     sending_.clear();
+}
+
+void Reactor::wake(const std::shared_ptr<Inbox>& target) noexcept {
+    const int ring_descriptor = target->ring_descriptor();
+    // A reactor that does not run submits nothing.
+    if (ring_descriptor < 0 || !running_.load(std::memory_order_relaxed)) {
+        target->wake();
+        return;
+    }
+    // The faster way; the completion tells whether it arrived, and the event descriptor is the answer when it did not.
+    std::uint32_t index_of_wake = 0;
+    while (index_of_wake < ring_wakes_.size() && ring_wakes_[index_of_wake] != nullptr) ++index_of_wake;
+    if (index_of_wake == ring_wakes_.size()) ring_wakes_.emplace_back();
+    ring_wakes_[index_of_wake] = target;
+    abi::SubmissionEntry& entry = ring_.entry();
+    prepare::message_ring(entry, ring_descriptor, 0, Tag{ignored_kind, 0, 0}.encode(), 0);
+    entry.user_data = Tag{ring_wake_kind, 0, index_of_wake}.encode();
 }
 
 void Reactor::on_ring_wake(void* owner, const abi::Completion& completion) noexcept {
@@ -760,9 +764,11 @@ bool Reactor::calls_are_back() const noexcept {
     return offload_pool_ == nullptr || offload_pool_->idle();
 }
 
-void Reactor::settle(std::uint64_t until_ns) {
+bool Reactor::settle(std::uint64_t until_ns) {
+    bool settled = false;
     for (;;) {
-        if (calls_are_back() && quiescent()) break;
+        settled = calls_are_back() && quiescent();
+        if (settled) break;
         const std::uint64_t now = kernel_->monotonic_ns();
         if (now >= until_ns) {
             // A blocking call cannot be cancelled, and its thread works in a frame of ours.
@@ -776,6 +782,7 @@ void Reactor::settle(std::uint64_t until_ns) {
     }
     timers_.disarm(drain_timer_);
     stop_requested_.store(true, std::memory_order_relaxed);
+    return settled;
 }
 
 void Reactor::abandon_operations() noexcept {
@@ -817,17 +824,19 @@ void Reactor::report_unfinished() noexcept {
 void Reactor::end() noexcept {
     ending_ = true;
     timers_.disarm(drain_timer_);
+    bool settled = false;
     try {
         root_scope_.cancel(CancelReason::shutdown);
         for_each_subsystem([](Subsystem& subsystem) { subsystem.shutdown(); });
         // Who keeps posting does not keep this from ending.
         inbox_->refuse();
         // Others still wake this reactor: its calls and its tasks come home.
-        settle(kernel_->monotonic_ns() + end_patience_ns);
+        settled = settle(kernel_->monotonic_ns() + end_patience_ns);
     } catch (const std::exception& failure) {
         log.write(unfinished, "while ending: %s", failure.what());
     }
     if (offload_pool_ != nullptr) offload_pool_->end();
+    if (settled) run_end_hooks();
     inbox_->set_ring_descriptor(-1);
     run_messages(inbox_->close(), false);
     try {
@@ -841,8 +850,21 @@ void Reactor::end() noexcept {
     if (!quiescent()) {
         report_unfinished();
     }
+    run_end_hooks();
     stop_requested_.store(true, std::memory_order_relaxed);
     active_since_ns_.store(0, std::memory_order_relaxed);
+}
+
+void Reactor::run_end_hooks() noexcept {
+    while (!end_hooks_.empty()) {
+        const auto hook = std::move(end_hooks_.back());
+        end_hooks_.pop_back();
+        try {
+            hook(*this);
+        } catch (...) {
+            report_fault(std::current_exception());
+        }
+    }
 }
 
 void Reactor::fault(std::exception_ptr exception) noexcept {

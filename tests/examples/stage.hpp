@@ -19,10 +19,13 @@
 #include <ferrule/net/stream.hpp>
 #include <ferrule/net/udp_group.hpp>
 #include <ferrule/net/udp_socket.hpp>
+#include <ferrule/reactor/broadcast.hpp>
+#include <ferrule/reactor/call.hpp>
 #include <ferrule/reactor/deadline.hpp>
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/resume_on.hpp>
+#include <ferrule/reactor/sharded.hpp>
 #include <ferrule/reactor/stop_token.hpp>
 #include <ferrule/ring/buffer_ring.hpp>
 #include <ferrule/ring/prepare.hpp>
@@ -47,6 +50,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <span>
 #include <stop_token>
 #include <string>

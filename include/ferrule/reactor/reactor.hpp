@@ -98,6 +98,11 @@ public:
     /// this ring. Given while these functions run, it is called behind them.
     void on_start(std::function<void(Reactor&)> function) { start_hooks_.push_back(std::move(function)); }
 
+    /// Called on the reactor's thread when it ends, the last given first: when its tasks have ended, and before its
+    /// mailbox closes. The place to destroy what only this thread may touch. When tasks ignore their cancellation for
+    /// longer than `run` waits, it is called after the reactor has given them up. What it throws goes to `on_fault`.
+    void on_end(std::function<void(Reactor&)> function) { end_hooks_.push_back(std::move(function)); }
+
     /// Called on the reactor's thread for each exception that leaves a spawned task or a posted function. The default
     /// is a message of the log; so is what comes from elsewhere after the reactor has ended.
     void on_fault(std::function<void(Reactor&, std::exception_ptr)> function) { fault_hook_ = std::move(function); }
@@ -222,6 +227,9 @@ public:
     /// then. When the other has ended, the message runs here, with delivered = false.
     /// `beyond_limit`: a full mailbox takes it too (Inbox::put_beyond_limit).
     void send_later(std::shared_ptr<Inbox> target, Message& message, bool beyond_limit = false);
+    /// Wakes the receiver of a mailbox that a message was put into and whose wake-up was claimed (Inbox::claim_wake):
+    /// by a message from ring to ring, which leaves with the entries of this pass and costs no system call of its own.
+    void wake(const std::shared_ptr<Inbox>& target) noexcept;
     /// Asks the kernel to cancel the request with this user_data; nobody waits for the answer.
     void cancel_request(std::uint64_t user_data) noexcept;
     /// The threads for blocking calls, started at first use.
@@ -291,7 +299,8 @@ private:
     void expire_timers() noexcept;
     void publish_counters() noexcept;
     void end() noexcept;
-    void settle(std::uint64_t until_ns);
+    void run_end_hooks() noexcept;
+    bool settle(std::uint64_t until_ns);
     void abandon_operations() noexcept;
     void report_unfinished() noexcept;
     [[nodiscard]] bool drained() const noexcept;
@@ -352,6 +361,7 @@ private:
     std::uint64_t idle_since_ns_ = 0;  // when this pass had nothing to do; 0: it had
     CancelScope root_scope_{*this};
     std::vector<std::function<void(Reactor&)>> start_hooks_;
+    std::vector<std::function<void(Reactor&)>> end_hooks_;
     std::function<void(Reactor&, std::exception_ptr)> fault_hook_;
     std::unique_ptr<OffloadPool> offload_pool_;
     Services services_;
