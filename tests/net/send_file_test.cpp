@@ -18,6 +18,7 @@
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -735,6 +736,12 @@ TEST_F(SendFile, FilesOfProcAreReadAndSent) {
     EXPECT_EQ(served.error().failure, SendFileFailure::truncated);
 }
 
+std::string why_it_ended(const Served& served) {
+    const auto results = served.results();
+    if (results.empty()) return "sending has not ended";
+    return results.back() ? "sending has succeeded" : results.back().error().message;
+}
+
 TEST_F(SendFile, SendFileLongSparseGibibyteToASlowPeerInBoundedMemory) {
     serve("");
     constexpr std::uint64_t size = std::uint64_t{1} << 30;
@@ -747,7 +754,7 @@ TEST_F(SendFile, SendFileLongSparseGibibyteToASlowPeerInBoundedMemory) {
     bool zero = true;
     while (received < size) {
         const ssize_t got = ::recv(client.number(), piece.data(), piece.size(), 0);
-        ASSERT_GT(got, 0);
+        ASSERT_GT(got, 0) << std::strerror(errno) << " after " << received << " bytes: " << why_it_ended(served);
         zero = zero && std::all_of(piece.begin(), piece.begin() + got, [](char byte) { return byte == 0; });
         if (received >> 24 != (received + static_cast<std::uint64_t>(got)) >> 24) {
             most = std::max(most, engine->on_reactor([&] { return engine->network().slabs().used_bytes(); }));

@@ -70,7 +70,9 @@ public:
         }
         if (status_) return std::unexpected(*status_);
         if (options_.workloads.empty()) {
-            for (const Workload& workload : workloads()) options_.workloads.push_back(&workload);
+            for (const Workload& workload : workloads()) {
+                if (!workload.by_name_only) options_.workloads.push_back(&workload);
+            }
         }
         if (seed_given_ && !seeds_given_ && options_.minutes <= 0) options_.seeds = 1;
         if (!seed_given_ && options_.minutes > 0) {

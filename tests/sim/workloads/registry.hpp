@@ -27,5 +27,6 @@ extern const Workload connect_workload;
 extern const Workload files_workload;
 extern const Workload streams_workload;
 extern const Workload tcp_proxy_workload;
+extern const Workload day_workload;
 
 }  // namespace ferrule_test

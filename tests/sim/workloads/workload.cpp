@@ -77,6 +77,7 @@ ferrule::sim::Simulation& WorkloadRun::simulation() {
         options.seed = settings_.seed;
         options.faults = faults_;
         options.trace_entries = settings_.trace_entries;
+        options.time_limit = time_limit_;
         if (random_.one_in(4)) {
             options.network.latency_min_ns = 0;
             options.network.latency_max_ns = choose<std::uint64_t>({0, 1'000'000, 100'000'000});

@@ -90,6 +90,8 @@ public:
     [[nodiscard]] ferrule::sim::Machine& client_machine(std::size_t index);
     /// The largest latency between two machines; after the simulation is made.
     [[nodiscard]] std::uint64_t latency_max_ns() const noexcept { return latency_max_ns_; }
+    /// Virtual time after which a run that goes on is a finding, before the simulation is made.
+    void time_limit(std::chrono::nanoseconds limit) noexcept { time_limit_ = limit; }
     /// RLIMIT_NOFILE of the server machine, before it is made.
     void descriptor_limit(std::uint32_t descriptors) noexcept { descriptor_limit_ = descriptors; }
     /// What the server machine has as a file, before it is made.
@@ -171,6 +173,7 @@ private:
     std::vector<ferrule::sim::Machine*> client_machines_;
     bool one_machine_ = false;
     bool may_be_incomplete_ = false;
+    std::chrono::nanoseconds time_limit_ = ferrule::sim::SimulationOptions{}.time_limit;
     std::uint32_t descriptor_limit_ = 0;
     std::map<std::string, std::string> files_;
     std::uint64_t latency_max_ns_ = 0;
@@ -195,6 +198,8 @@ struct Workload {
     std::string_view name;
     std::string_view what;
     void (*run)(WorkloadRun& run);
+    /// A run takes seconds: only who names it gets it.
+    bool by_name_only = false;
 };
 
 /// All of them, in the order in which they are listed.
