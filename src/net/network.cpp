@@ -1,5 +1,6 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/net/network.hpp>
+#include <ferrule/ring/prepare.hpp>
 
 #include "net/listener.hpp"
 #include "net/waits.hpp"
@@ -8,6 +9,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <new>
@@ -43,6 +45,7 @@ Network::Network(Reactor& reactor, NetworkOptions options)
           SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))),
       pause_considered_from_(std::min(options.receive_lease_limit, slices_not_asked_for)) {
     prepare_buffers();
+    slabs_.use_huge_pages(reactor.kernel(), options.huge_pages);
     // What shares a buffer, or has its own, seldom fills one.
     if (options.stream_memory != 0 && options.receive_buffer_size < large_buffer_bytes && !buffers_->incremental() &&
         connection_buffers_.empty()) {
@@ -387,6 +390,7 @@ void Network::before_submit() noexcept {
         drain_eligible_.insert(drain_eligible_.end(), drain_parked_.begin(), drain_parked_.end());
         drain_parked_.clear();
         drain_sequence_ = reactor_->ring().next_sequence();
+        drain_looked_ = false;
     }
 }
 
@@ -514,10 +518,30 @@ void Network::drain() noexcept {
 
 // Linux tells of a limited number of receives per call, and may refuse to take entries: what has arrived for an idle
 // connection may be among the rest.
-bool Network::kernel_has_told_all() const noexcept {
-    const Ring& ring = reactor_->ring();
-    return static_cast<std::int32_t>(reactor_->consumed() - drain_sequence_) >= 0 && !ring.task_work_pending() &&
-           !ring.overflowed() && ring.ready() == 0;
+bool Network::kernel_has_told_all() noexcept {
+    Ring& ring = reactor_->ring();
+    if (static_cast<std::int32_t>(reactor_->consumed() - drain_sequence_) < 0 || ring.task_work_pending() ||
+        ring.overflowed() || ring.ready() != 0) {
+        return false;
+    }
+    if (!ring.polled() || drain_looked_) return true;
+    // A polling thread receives at its own time, and does not flag what it has yet to do. When it has emptied the
+    // sockets, what it has taken from them is told before it gets at an entry that comes now.
+    for (const auto& [state, generation] : drain_eligible_) {
+        if (state->generation == generation && state->stage == CloseStage::open && unread(*state)) return false;
+    }
+    drain_looked_ = true;
+    prepare::nop(ring.entry());  // its tag is nobody's
+    drain_sequence_ = ring.next_sequence();
+    return false;
+}
+
+bool Network::unread(const ConnectionState& state) const noexcept {
+    // socket(7): SO_MEMINFO; the first is what waits to be received. A Unix socket does not tell.
+    std::array<std::uint32_t, 9> memory{};
+    socklen_t length = sizeof memory;
+    return reactor_->kernel().get_option(state.descriptor, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) == 0 &&
+           memory[0] != 0;
 }
 
 void Network::end_idle() noexcept {
@@ -527,6 +551,7 @@ void Network::end_idle() noexcept {
             end_read(*state, EndReason::draining, 0);
     }
     drain_eligible_.clear();
+    drain_looked_ = false;
 }
 
 bool Network::drained() const noexcept {

@@ -27,7 +27,8 @@ constexpr std::uint64_t connection_ring_bytes_max = std::uint64_t{1} << 30;
 constexpr std::uint64_t connection_ring_retry_ns = 1'000'000'000;
 
 BufferRing::Options shared_options(const NetworkOptions& options) {
-    return {.count = options.receive_buffer_count, .size = options.receive_buffer_size};
+    return {
+        .count = options.receive_buffer_count, .size = options.receive_buffer_size, .huge_pages = options.huge_pages};
 }
 
 BufferRing::Options connection_options(const NetworkOptions& options) {

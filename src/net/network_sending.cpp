@@ -118,6 +118,10 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
     WriteSlab* slab = state.sending;
     Ring& ring = reactor_->ring();
     const bool chained = special && slab->chained;
+    if (ring.polled()) [[unlikely]] {
+        send_aloud(state);
+        return;
+    }
     if (chained) link = fill_vector(state) && link;  // otherwise another send follows
     // A linked close must stand right behind its send.
     if (link && ring.available() < 2) {
@@ -139,6 +143,21 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
         state.close_linked = true;
         submit_close(state);
     }
+}
+
+/// A thread of the kernel's takes the entry at its own time: that nothing was said does not mean that it went.
+void Network::send_aloud(ConnectionState& state) noexcept {
+    WriteSlab& slab = *state.sending;
+    if (slab.chained) fill_vector(state);
+    abi::SubmissionEntry& entry = reactor_->ring().entry();
+    // Nobody waits for a peer that does not read when the reactor ends.
+    const int flags = send_when_possible | (slab.more ? MSG_MORE : 0) | (shutting_down_ ? MSG_DONTWAIT : 0);
+    if (slab.chained)
+        prepare_vector(entry, state, flags);
+    else
+        prepare::send(entry, state.descriptor, slab.data(), slab.size, flags);
+    entry.user_data = tag_of(send_kind_, state);
+    wait_for_send(state);
 }
 
 /// Sends it in place of what is staged. Nothing is being sent.
@@ -167,10 +186,14 @@ void Network::send_rest(ConnectionState& state) noexcept {
 
 /// The kernel waits for room, from now on.
 void Network::wait_slowly(ConnectionState& state) noexcept {
+    counters_.slow_sends.add();
+    wait_for_send(state);
+}
+
+void Network::wait_for_send(ConnectionState& state) noexcept {
     state.send_slow = true;
     ++state.operations;
     state.sending->since = ticks_now();
-    counters_.slow_sends.add();
     if (options_.write_timeout.count() > 0) {
         const std::uint64_t due = due_of(state.sending->since, options_.write_timeout);
         if (!state.timer.armed() || reactor_->timers().due(state.timer) > due) reactor_->timers().arm(state.timer, due);

@@ -1,9 +1,32 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/net/slab_pool.hpp>
 
+#include "net/slab_regions.hpp"
+
 #include <new>
 
 namespace ferrule::inline v0 {
+
+SlabPool::SlabPool(MemoryAccount& account, std::uint64_t bytes_max, std::uint64_t idle_bytes_max) noexcept
+    : account_(&account), bytes_max_(bytes_max), idle_bytes_max_(idle_bytes_max) {}
+
+void SlabPool::use_huge_pages(Kernel& kernel, HugePages pages) {
+    FERRULE_ASSERT(used_bytes_ == 0 && idle_bytes_ == 0 && regions_ == nullptr);
+    if (pages != HugePages::off) regions_ = std::make_unique<SlabRegions>(kernel, pages);
+}
+
+void* SlabPool::from_system(std::uint32_t size_class) noexcept {
+    const std::uint64_t bytes = block_bytes(size_class);
+    if (regions_ != nullptr && bytes <= SlabRegions::block_bytes_max) return regions_->take(size_class, bytes);
+    return ::operator new(bytes, std::nothrow);
+}
+
+void SlabPool::to_system(void* memory, std::uint32_t size_class) noexcept {
+    if (regions_ != nullptr && block_bytes(size_class) <= SlabRegions::block_bytes_max)
+        regions_->give_back(memory);
+    else
+        ::operator delete(memory);
+}
 
 SlabPool::~SlabPool() {
     release_idle();
@@ -16,7 +39,7 @@ void* SlabPool::take_fresh(std::uint32_t size_class) noexcept {
         release_idle();
         if (!account_->charge(block_bytes(size_class))) return nullptr;
     }
-    void* memory = ::operator new(block_bytes(size_class), std::nothrow);
+    void* memory = from_system(size_class);
     if (memory == nullptr) {
         account_->credit(block_bytes(size_class));
         return nullptr;
@@ -27,7 +50,7 @@ void* SlabPool::take_fresh(std::uint32_t size_class) noexcept {
 
 void SlabPool::release(void* memory, std::uint32_t size_class) noexcept {
     account_->credit(block_bytes(size_class));
-    ::operator delete(memory);
+    to_system(memory, size_class);
 }
 
 void SlabPool::release_idle() noexcept {

@@ -3,10 +3,15 @@
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "reactor/memory_node.hpp"
+
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <expected>
+#include <limits>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -37,14 +42,39 @@ constexpr LogCause unhandled_exception{
 // Once in a reactor's life.
 constexpr LogCause unfinished{.name = "unfinished", .level = LogLevel::error, .interval = {}};
 
-Ring make_ring(Kernel& kernel, const ReactorOptions& options) {
+/// Of a time that an option gives, what fits a field of the kernel's.
+template <class Duration>
+std::uint32_t count_of(Duration duration) noexcept {
+    return static_cast<std::uint32_t>(
+        std::clamp<std::int64_t>(duration.count(), 0, std::numeric_limits<std::uint32_t>::max()));
+}
+
+std::expected<Ring, SetupError> try_ring(Kernel& kernel, const ReactorOptions& options) {
     Ring::Options ring_options;
     ring_options.entries = options.submission_entries;
     ring_options.completion_entries = options.completion_entries;
     ring_options.start_disabled = true;
-    auto ring = Ring::create(kernel, ring_options);
-    if (!ring) throw std::system_error(ring.error().code, ring.error().message);
-    return std::move(*ring);
+    ring_options.submission_poll_idle_ms = count_of(options.submission_poll);
+    ring_options.submission_poll_cpu = options.submission_poll_cpu;
+    ring_options.min_wait_us = count_of(options.min_wait);
+    return Ring::create(kernel, ring_options);
+}
+
+Ring make_ring(Kernel& kernel, const ReactorOptions& options) {
+    std::optional<std::expected<Ring, SetupError>> ring;
+    const int node = options.local_memory && options.cpu >= 0 ? node_of_cpu(kernel, options.cpu) : -1;
+    if (node >= 0) {
+        // On a thread of its own, with which the preference ends: the caller's is not ours to change.
+        const auto maker = kernel.start_thread("ferrule-ring", [&] {
+            static_cast<void>(kernel.prefer_memory_node(node));
+            ring.emplace(try_ring(kernel, options));
+        });
+        maker->join();
+    } else {
+        ring.emplace(try_ring(kernel, options));
+    }
+    if (!*ring) throw std::system_error(ring->error().code, ring->error().message);
+    return std::move(**ring);
 }
 
 OperationSlot& slot_of(CancelNode& node) noexcept {
@@ -619,8 +649,13 @@ void Reactor::enter() {
     }
     if (sleep && inbox_->announce_sleep()) {
         counters_.sleeps.add();
+        // A deadline that is nearer than the gathering is long would be missed.
+        const std::uint32_t wanted =
+            gathered_ == 1 || timeout <= static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.min_wait).count())
+                ? 1
+                : gathered_;
         const int result =
-            stop_requested_.load(std::memory_order_seq_cst) ? ring_.enter(0, 0) : ring_.enter(1, timeout);
+            stop_requested_.load(std::memory_order_seq_cst) ? ring_.enter(0, 0) : ring_.enter(wanted, timeout);
         inbox_->awake();
         check(result);
     } else {
@@ -669,6 +704,8 @@ void Reactor::pass() {
     enter();
     // What is dispatched from here on may fill the queue, and so submit more.
     consumed_ = ring_.next_sequence() - ring_.pending();
+    if (grows_) [[unlikely]]
+        grow_queues();
     now_ns_ = kernel_->monotonic_ns();
     active_since_ns_.store(now_ns_, std::memory_order_relaxed);
     resumed_.store(nullptr, std::memory_order_relaxed);
@@ -710,6 +747,63 @@ void Reactor::on_drain_timer(void* owner, Timer&) noexcept {
     static_cast<Reactor*>(owner)->stop_requested_.store(true, std::memory_order_relaxed);
 }
 
+// What can only be asked for on the thread of the reactor, when it has its ring.
+void Reactor::tune() {
+    const auto refuse = [this](const char* option, const std::error_code& error) {
+        tuning_.refused += std::string(option) + ": " + error.message() + '\n';
+    };
+    const auto unknown = std::make_error_code(std::errc::invalid_argument);
+    tuning_.submission_poll = ring_.polled();
+    if (options_.submission_poll.count() > 0 && !ring_.polled()) refuse("submission_poll", unknown);
+    tuning_.min_wait = ring_.gathers();
+    if (options_.min_wait.count() > 0 && !ring_.gathers()) refuse("min_wait", unknown);
+    if (ring_.gathers()) gathered_ = std::max(options_.min_wait_completions, 1u);
+    if (options_.bounded_workers != 0 || options_.unbounded_workers != 0) {
+        const auto limited = ring_.limit_workers(options_.bounded_workers, options_.unbounded_workers);
+        tuning_.workers = limited.has_value();
+        if (!limited) refuse("bounded_workers, unbounded_workers", limited.error());
+    }
+    if (options_.napi_busy_poll.count() > 0) {
+        const auto polls = ring_.register_busy_poll(count_of(options_.napi_busy_poll), options_.napi_prefer_busy_poll);
+        tuning_.napi_busy_poll = polls.has_value();
+        if (!polls) refuse("napi_busy_poll", polls.error());
+    }
+    if (options_.submission_entries_max == 0 && options_.completion_entries_max == 0) return;
+    // Made as large as it is: the trial. A program may have submitted something before.
+    if (ring_.pending() != 0) static_cast<void>(ring_.submit());
+    const auto resized = ring_.resize(ring_.entries(), ring_.completion_entries());
+    tuning_.resize = grows_ = resized.has_value();
+    if (!resized) refuse("submission_entries_max, completion_entries_max", resized.error());
+}
+
+void Reactor::grow_queues() {
+    const bool overflowed = ring_.overflow_count() != overflows_seen_;
+    const bool full = ring_.full_count() != full_seen_;
+    // What the kernel has not taken has its place in the present queue.
+    if ((!overflowed && !full) || ring_.pending() != 0) return;
+    overflows_seen_ = ring_.overflow_count();
+    full_seen_ = ring_.full_count();
+    const auto doubled = [](bool grows, std::uint32_t entries, std::uint32_t most) {
+        return grows && entries <= most / 2 ? 2 * entries : entries;
+    };
+    const std::uint32_t entries = doubled(full, ring_.entries(), options_.submission_entries_max);
+    // The kernel wants at least as many of these.
+    const std::uint32_t completions =
+        std::max(doubled(overflowed, ring_.completion_entries(), options_.completion_entries_max), entries);
+    if (entries == ring_.entries() && completions == ring_.completion_entries()) return;
+    const auto resized = ring_.resize(entries, completions);
+    if (resized) {
+        counters_.resizes.add();
+        return;
+    }
+    if (resized.error() == std::error_code(ENOLINK, std::system_category()))
+        throw std::system_error(resized.error(), "the larger queues of reactor " + std::to_string(id_) + ": mmap");
+    if (resized.error() == std::errc::value_too_large) return;  // too much has come meanwhile: after the next overflow
+    grows_ = tuning_.resize = false;
+    tuning_.refused += "submission_entries_max, completion_entries_max: " + std::to_string(entries) + " and " +
+                       std::to_string(completions) + " entries: " + resized.error().message() + '\n';
+}
+
 void Reactor::run() {
     FERRULE_ASSERT(!ran_);
     ran_ = true;
@@ -718,6 +812,14 @@ void Reactor::run() {
             throw std::system_error(-result, std::system_category(),
                                     "pin a reactor to CPU " + std::to_string(options_.cpu));
         }
+    }
+    if (options_.local_memory && options_.cpu >= 0) {
+        const int node = node_of_cpu(*kernel_, options_.cpu);
+        const int result = node >= 0 ? kernel_->prefer_memory_node(node) : -ENOSYS;
+        if (result >= 0)
+            tuning_.memory_node = node;
+        else
+            tuning_.refused += "local_memory: " + system_error(-result).message() + '\n';
     }
     const HostBinding binding{*this};
     struct Running {
@@ -729,6 +831,7 @@ void Reactor::run() {
     thread_.store(kernel_->thread_identity(), std::memory_order_relaxed);
     if (const auto enabled = ring_.enable(); !enabled)
         throw std::system_error(enabled.error(), "enable the ring of a reactor");
+    tune();
     inbox_->set_ring_descriptor(ring_.descriptor());
     pass_begun_ns_ = refresh_now();
     arm_wake();

@@ -68,10 +68,9 @@ std::expected<BufferRing, SetupError> BufferRing::create(Ring& ring, const Optio
         return std::unexpected(
             explain_registration_failure(kernel, error, "mapping the entries of " + name, entries_size));
     }
-    if (void* const memory = kernel.map(memory_size, protection, flags, -1, 0, &error); memory != nullptr) {
-        made.memory = static_cast<std::byte*>(memory);
-        made.memory_size = memory_size;
-    } else {
+    made.mapping = map_large(kernel, memory_size, options.huge_pages, &error);
+    made.memory = made.mapping.memory;
+    if (made.memory == nullptr) {
         return std::unexpected(
             explain_registration_failure(kernel, error, "mapping the memory of " + name, memory_size));
     }
@@ -80,7 +79,7 @@ std::expected<BufferRing, SetupError> BufferRing::create(Ring& ring, const Optio
     if (const int result = kernel.advise(made.entries, entries_size, MADV_DONTFORK); result < 0) {
         return std::unexpected(explain_registration_failure(kernel, -result, "keeping fork from " + name, 0));
     }
-    if (const int result = kernel.advise(made.memory, memory_size, MADV_DONTFORK); result < 0) {
+    if (const int result = kernel.advise(made.mapping.base, made.mapping.size, MADV_DONTFORK); result < 0) {
         return std::unexpected(explain_registration_failure(kernel, -result, "keeping fork from " + name, 0));
     }
 
@@ -139,7 +138,7 @@ void BufferRing::release() noexcept {
         state.ring->groups.give_back(state.group);
     }
     if (state.memory != nullptr) {
-        kernel.unmap(state.memory, state.memory_size);
+        kernel.unmap(state.mapping.base, state.mapping.size);
     }
     if (state.entries != nullptr) {
         kernel.unmap(state.entries, state.entries_size);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -325,6 +326,23 @@ public:
     }
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override {
         return or_errno(::sched_getaffinity(0, size, cpus));
+    }
+    int prefer_memory_node(int node) noexcept override {
+        // <linux/mempolicy.h>, which is not everywhere.
+        constexpr int policy_default = 0;
+        constexpr int policy_preferred = 1;
+        constexpr int bits_per_word = 8 * sizeof(unsigned long);
+        std::array<unsigned long, 1024 / bits_per_word> nodes{};
+        if (node >= 1024) {
+            return -EINVAL;
+        }
+        if (node < 0) {
+            return static_cast<int>(or_errno(::syscall(SYS_set_mempolicy, policy_default, nullptr, 0)));
+        }
+        nodes[static_cast<std::size_t>(node / bits_per_word)] = 1ul << (node % bits_per_word);
+        // The kernel reads one bit less than it is told.
+        constexpr unsigned long bits = 1024 + 1;
+        return static_cast<int>(or_errno(::syscall(SYS_set_mempolicy, policy_preferred, nodes.data(), bits)));
     }
 
     ssize_t environment(const char* name, char* value, std::size_t length) noexcept override {

@@ -27,6 +27,11 @@ constexpr auto skipped_operation = static_cast<abi::Operation>(0xff);
 constexpr std::uint64_t nanoseconds_per_second = 1'000'000'000;
 constexpr std::uint32_t kernel_signal_set_size = 8;
 
+// What a kernel that knows nothing of it, or a security module, answers to a polling thread.
+bool refuses_polling(int result) noexcept {
+    return result == -EINVAL || result == -EPERM || result == -EACCES;
+}
+
 constexpr std::uint8_t chain_flags = abi::entry_link | abi::entry_hard_link;
 
 template <class Pointer>
@@ -72,12 +77,15 @@ struct Ring::Backlog {
     std::deque<abi::SubmissionEntry> entries;
 };
 
-std::expected<Ring, SetupError> Ring::create(Kernel& kernel, const Options& options) {
+namespace {
+
+abi::Parameters parameters_of(const Ring::Options& options, bool polled) noexcept {
+    const bool defers = options.defer_taskrun && !polled;
     abi::Parameters wanted{};
     wanted.flags = abi::setup_completion_size;
     wanted.flags |= options.single_issuer ? abi::setup_single_issuer : 0;
-    wanted.flags |= options.defer_taskrun ? abi::setup_defer_taskrun : 0;
-    wanted.flags |= options.defer_taskrun && options.taskrun_flag ? abi::setup_taskrun_flag : 0;
+    wanted.flags |= defers ? abi::setup_defer_taskrun : 0;
+    wanted.flags |= defers && options.taskrun_flag ? abi::setup_taskrun_flag : 0;
     wanted.flags |= options.submit_all ? abi::setup_submit_all : 0;
     wanted.flags |= options.clamp ? abi::setup_clamp : 0;
     wanted.flags |= options.no_sqarray ? abi::setup_no_submission_array : 0;
@@ -88,11 +96,40 @@ std::expected<Ring, SetupError> Ring::create(Kernel& kernel, const Options& opti
     }
     wanted.cq_entries =
         options.completion_entries != 0 ? options.completion_entries : options.entries * completions_per_entry;
+    if (polled) {
+        wanted.flags |= abi::setup_submission_poll;
+        wanted.sq_thread_idle = options.submission_poll_idle_ms;
+        if (options.submission_poll_cpu >= 0) {
+            wanted.flags |= abi::setup_submission_affinity;
+            wanted.sq_thread_cpu = static_cast<std::uint32_t>(options.submission_poll_cpu);
+        }
+    }
+    return wanted;
+}
 
+}  // namespace
+
+std::expected<Ring, SetupError> Ring::create(Kernel& kernel, const Options& options) {
     auto shared = std::make_shared<Descriptor>();
     std::uint32_t entries = options.entries;
     abi::Parameters parameters{};
-    const int descriptor = setup_with_retries(kernel, entries, parameters, wanted);
+    const bool polled = options.submission_poll_idle_ms != 0;
+    abi::Parameters wanted = parameters_of(options, polled);
+    int descriptor = setup_with_retries(kernel, entries, parameters, wanted);
+    if (polled && refuses_polling(descriptor)) {
+        if (options.submission_poll_cpu >= 0) {
+            // The same answer for a kernel that has no polling thread, and for one that has no such CPU.
+            wanted.flags &= ~abi::setup_submission_affinity;
+            if (const int elsewhere = setup_with_retries(kernel, entries, parameters, wanted); elsewhere >= 0) {
+                kernel.close(elsewhere);
+                return std::unexpected(SetupError{
+                    system_error(EINVAL), "io_uring_setup: the thread that takes the entries cannot be on CPU " +
+                                              std::to_string(options.submission_poll_cpu) +
+                                              ": it is not online, or not one that this process may use"});
+            }
+        }
+        descriptor = setup_with_retries(kernel, entries, parameters, parameters_of(options, false));
+    }
     if (descriptor < 0) {
         return std::unexpected(explain_setup_failure(kernel, -descriptor, entries, parameters.cq_entries));
     }
@@ -241,8 +278,14 @@ abi::SubmissionEntry& Ring::entry_of_full_queue() noexcept {
         return next_entry();
     }
     if (state_.waiting == 0) {
-        const std::uint32_t pending = publish_entries();
-        call_enter(pending - unfinished_chain(), 0, 0, 0);
+        ++state_.full_count;
+        if (polled()) {
+            const std::uint32_t wake = publish_polled(state_.tail - unfinished_chain());
+            call_enter(0, 0, wake | abi::enter_submission_wait, 0);
+        } else {
+            const std::uint32_t pending = publish_entries();
+            call_enter(pending - unfinished_chain(), 0, 0, 0);
+        }
         if (refresh_limit()) {
             return next_entry();
         }
@@ -256,14 +299,19 @@ abi::SubmissionEntry& Ring::entry_of_full_queue() noexcept {
     return state_.backlog->entries.emplace_back();
 }
 
+// From here on the entries are still the program's: a polling thread may take those before at any time.
+std::uint32_t Ring::first_unsubmitted() const noexcept {
+    return polled() ? *state_.kernel_tail : load_acquire(state_.kernel_head);
+}
+
 std::uint32_t Ring::unfinished_chain() const noexcept {
-    const std::uint32_t pending = state_.tail - load_acquire(state_.kernel_head);
+    const std::uint32_t pending = state_.tail - first_unsubmitted();
     std::uint32_t length = 0;
     while (length != pending && (state_.queue[(state_.tail - 1 - length) & state_.mask].flags & chain_flags) != 0) {
         ++length;
     }
     // A chain longer than the queue cannot be kept whole.
-    return length == pending ? 0 : length;
+    return length == (polled() ? state_.entries : pending) ? 0 : length;
 }
 
 void Ring::move_backlog() noexcept {
@@ -297,7 +345,7 @@ void Ring::move_backlog() noexcept {
 
 void Ring::skip(abi::SubmissionEntry& entry) noexcept {
     if (state_.waiting == 0 && &entry == &state_.queue[(state_.tail - 1) & state_.mask]) {
-        FERRULE_ASSERT(state_.tail != load_acquire(state_.kernel_head));
+        FERRULE_ASSERT(state_.tail != first_unsubmitted());
         --state_.tail;
         return;
     }
@@ -307,7 +355,7 @@ void Ring::skip(abi::SubmissionEntry& entry) noexcept {
 }
 
 void Ring::remove_skipped() noexcept {
-    const std::uint32_t head = load_acquire(state_.kernel_head);
+    const std::uint32_t head = first_unsubmitted();
     std::uint32_t kept = head;
     for (std::uint32_t number = head; number != state_.tail; ++number) {
         const abi::SubmissionEntry& entry = state_.queue[number & state_.mask];
@@ -338,10 +386,11 @@ int Ring::call_enter(std::uint32_t to_submit, std::uint32_t min_complete, std::u
     std::size_t passed_size = kernel_signal_set_size;
     if (min_complete != 0) {
         flags |= abi::enter_get_events | state_.wait_flags;
-        if (timeout_ns != no_timeout || state_.min_wait_us != 0) {
+        const std::uint32_t min_wait_us = min_complete > 1 ? state_.min_wait_us : 0;
+        if (timeout_ns != no_timeout || min_wait_us != 0) {
             flags |= abi::enter_extended_argument;
             argument.sigmask_sz = kernel_signal_set_size;
-            argument.min_wait_usec = state_.min_wait_us;
+            argument.min_wait_usec = min_wait_us;
             if (timeout_ns != no_timeout) {
                 timeout = timespec_of(timeout_ns);
                 argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
@@ -359,7 +408,50 @@ int Ring::call_enter(std::uint32_t to_submit, std::uint32_t min_complete, std::u
     return result == -ETIME ? 0 : result;
 }
 
+// Hands the entries before `until` to the polling thread; the flag for `enter` that wakes it, if it sleeps.
+std::uint32_t Ring::publish_polled(std::uint32_t until) noexcept {
+    state_.submitted_count += until - *state_.kernel_tail;
+    store_release(state_.kernel_tail, until);
+    // It says that it sleeps, and then looks at the tail once more: one of the two sees the other.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const bool left = load_acquire(state_.kernel_head) != until;
+    return left && (queue_flags() & abi::queue_need_wakeup) != 0 ? abi::enter_submission_wakeup : 0;
+}
+
+int Ring::submit_polled(std::uint32_t min_complete, std::uint32_t flags, std::uint64_t timeout_ns) noexcept {
+    int total = 0;
+    while (true) {
+        move_backlog();
+        if (state_.skipped != 0) [[unlikely]] {
+            remove_skipped();
+        }
+        const bool last = state_.waiting == 0;
+        const std::uint32_t until = state_.tail - (last ? 0 : unfinished_chain());
+        total += static_cast<int>(until - *state_.kernel_tail);
+        const std::uint32_t wake = publish_polled(until);
+        if (!last) {
+            // What waits in user space needs room.
+            if (const int result = call_enter(0, 0, wake | abi::enter_submission_wait, 0); result < 0) {
+                return total != 0 ? total : result;
+            }
+            continue;
+        }
+        // Completions come by themselves, but for those that overflowed.
+        const bool fetches = (flags & abi::enter_get_events) != 0 && work_may_wait(queue_flags());
+        if (min_complete != 0 || fetches || wake != 0) {
+            const int result = call_enter(0, min_complete, wake | (fetches ? abi::enter_get_events : 0), timeout_ns);
+            if (result < 0) {
+                return total != 0 ? total : result;
+            }
+        }
+        return total;
+    }
+}
+
 int Ring::submit_pending(std::uint32_t min_complete, std::uint32_t flags, std::uint64_t timeout_ns) noexcept {
+    if (polled()) [[unlikely]] {
+        return submit_polled(min_complete, flags, timeout_ns);
+    }
     int total = 0;
     while (true) {
         move_backlog();
@@ -538,6 +630,65 @@ std::expected<std::uint16_t, std::error_code> Ring::register_personality() noexc
 
 std::expected<void, std::error_code> Ring::unregister_personality(std::uint16_t personality) noexcept {
     return register_plain(abi::unregister_personality, nullptr, personality);
+}
+
+std::expected<void, std::error_code> Ring::resize(std::uint32_t entries, std::uint32_t completion_entries) noexcept {
+    State& state = state_;
+    // Up to 6.18 the kernel does not tell where the index array of the new queue is.
+    if ((state.setup_flags & abi::setup_no_submission_array) == 0) {
+        return std::unexpected(system_error(EINVAL));
+    }
+    if (pending() != 0) {
+        return std::unexpected(system_error(EBUSY));
+    }
+    if (state.skipped != 0) {
+        remove_skipped();
+    }
+    store_release(state.kernel_tail, state.tail);
+    abi::Parameters parameters{};
+    parameters.sq_entries = entries;
+    parameters.cq_entries = completion_entries;
+    parameters.flags = abi::setup_completion_size | abi::setup_clamp;
+    if (const auto resized = register_plain(abi::register_resize_rings, &parameters, 1); !resized) {
+        return resized;
+    }
+    // The kernel has copied both queues and uses the new ones from now on; the old memory is there until it is
+    // unmapped.
+    parameters.flags |= abi::setup_no_submission_array;
+    void* const ring_memory = std::exchange(state.ring_memory, nullptr);
+    void* const entry_memory = std::exchange(state.entry_memory, nullptr);
+    const std::size_t ring_size = state.ring_size;
+    const std::size_t entry_size = state.entry_size;
+    const int mapped = map_queues(*state.kernel, parameters, state);
+    if (mapped < 0) {
+        for (const auto& [memory, size] :
+             {std::pair{state.ring_memory, state.ring_size}, std::pair{state.entry_memory, state.entry_size}}) {
+            if (memory != nullptr) {
+                state.kernel->unmap(memory, size);
+            }
+        }
+        // Readable to the end, though nothing will ever change there.
+        state.ring_memory = ring_memory;
+        state.ring_size = ring_size;
+        state.entry_memory = entry_memory;
+        state.entry_size = entry_size;
+        return std::unexpected(system_error(ENOLINK));
+    }
+    state.kernel->unmap(ring_memory, ring_size);
+    state.kernel->unmap(entry_memory, entry_size);
+    return {};
+}
+
+std::expected<void, std::error_code> Ring::register_busy_poll(std::uint32_t microseconds, bool preferred) noexcept {
+    abi::NapiRegistration registration{};
+    registration.busy_poll_to = microseconds;
+    registration.prefer_busy_poll = preferred ? 1 : 0;
+    return register_plain(abi::register_napi, &registration, 1);
+}
+
+std::expected<void, std::error_code> Ring::limit_workers(std::uint32_t bounded, std::uint32_t unbounded) noexcept {
+    std::uint32_t limits[2] = {bounded, unbounded};
+    return register_plain(abi::register_workers_max, limits, 2);
 }
 
 std::expected<void, std::error_code> Ring::cancel_sync(std::uint64_t user_data, int descriptor, std::uint32_t flags,

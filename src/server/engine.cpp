@@ -132,7 +132,8 @@ int Server::Engine::run() {
 }
 
 std::size_t Server::Engine::reactor_count() const {
-    return options_.reactors != 0 ? options_.reactors : allowed_cpus().size();
+    if (options_.reactors != 0) return options_.reactors;
+    return !options_.cpus.empty() ? options_.cpus.size() : allowed_cpus().size();
 }
 
 std::vector<int> Server::Engine::allowed_cpus() const {
@@ -175,14 +176,23 @@ void Server::Engine::make_reactors() {
 }
 
 std::vector<std::unique_ptr<Member>> Server::Engine::make_members(const ReactorOptions& reactor) {
-    const std::vector<int> cpus = allowed_cpus();
+    const std::vector<int> allowed = allowed_cpus();
+    for (const int cpu : options_.cpus) {
+        if (std::find(allowed.begin(), allowed.end(), cpu) != allowed.end()) continue;
+        throw StartError("ServerOptions.cpus: this process may not use CPU " + std::to_string(cpu) +
+                             " (taskset, cpuset of its cgroup)",
+                         system_error(EINVAL));
+    }
+    const std::vector<int>& cpus = options_.cpus.empty() ? allowed : options_.cpus;
+    const std::vector<int>& poll_cpus = options_.submission_poll_cpus;
     const std::size_t count = reactor_count();
     std::vector<std::unique_ptr<Member>> members;
     for (std::size_t index = 0; index < count; ++index) {
         auto member = std::make_unique<Member>();
         member->given.resize(count);
         ReactorOptions options = reactor;
-        if (options_.pin_reactors) options.cpu = cpus[index % cpus.size()];
+        if (options_.pin_reactors || !options_.cpus.empty()) options.cpu = cpus[index % cpus.size()];
+        if (!poll_cpus.empty()) options.submission_poll_cpu = poll_cpus[index % poll_cpus.size()];
         try {
             member->reactor = std::make_unique<Reactor>(static_cast<std::uint32_t>(index), options, kernel_);
         } catch (...) {

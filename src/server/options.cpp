@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <concepts>
+#include <utility>
 
 namespace ferrule::inline v0 {
 namespace {
@@ -28,6 +29,11 @@ constexpr std::uint32_t waiting_limit_max = 1u << 20;
 // Connections keep times in ticks of 32 bits, which wrap after 52 days: half of that is told apart safely.
 constexpr std::chrono::milliseconds timeout_max = std::chrono::hours(24) * 20;
 constexpr std::chrono::microseconds spin_max = std::chrono::seconds(1);
+constexpr std::chrono::milliseconds submission_poll_max = std::chrono::hours(1);
+// PID_MAX_LIMIT of 64-bit systems.
+constexpr std::uint32_t workers_max = 1u << 22;
+// NR_CPUS of the largest configuration, less one.
+constexpr int cpu_max = 8191;
 
 // Names the field in the error: `ServerOptions.network.receive_limit`.
 class Checker {
@@ -83,7 +89,64 @@ void check_port(const Checker& check, const Options& options) {
         check.refuse("socket_name", "it has a colon, or a character that is not printable ASCII");
 }
 
-void check_reactor(const Checker& check, const ReactorOptions& options, bool pinned) {
+template <class Number>
+void check_most(const Checker& check, const char* field, const char* of, Number value, Number least, Number most) {
+    if (value == 0) return;
+    check.range(field, value, Number{1}, most);
+    if (value < least)
+        check.refuse(field, std::to_string(value) + " is less than " + of + ", " + std::to_string(least));
+}
+
+// What trades one thing for another.
+void check_tuning(const Checker& check, const ReactorOptions& options, bool placed) {
+    check.duration("submission_poll", std::chrono::duration<std::int64_t, std::milli>(options.submission_poll),
+                   std::chrono::duration<std::int64_t, std::milli>(submission_poll_max));
+    const bool polls = options.submission_poll.count() > 0;
+    if (options.submission_poll_cpu < -1) {
+        check.refuse("submission_poll_cpu",
+                     std::to_string(options.submission_poll_cpu) + " is not a CPU; -1 means any");
+    }
+    if (options.submission_poll_cpu >= 0 && !polls)
+        check.refuse("submission_poll_cpu", "it is set, but submission_poll is 0: there is no thread to be there");
+    check.duration("napi_busy_poll", std::chrono::duration<std::int64_t, std::micro>(options.napi_busy_poll),
+                   std::chrono::duration<std::int64_t, std::micro>(spin_max));
+    if (options.napi_prefer_busy_poll && options.napi_busy_poll.count() == 0)
+        check.refuse("napi_prefer_busy_poll", "it is set, but napi_busy_poll is 0: nothing is polled");
+    check.duration("min_wait", std::chrono::duration<std::int64_t, std::micro>(options.min_wait),
+                   std::chrono::duration<std::int64_t, std::micro>(spin_max));
+    check.range("min_wait_completions", options.min_wait_completions, 1u, completion_entries_max);
+    check_most(check, "submission_entries_max", "submission_entries", options.submission_entries_max,
+               options.submission_entries, submission_entries_max);
+    const std::uint32_t completions =
+        options.completion_entries != 0 ? options.completion_entries : options.submission_entries;
+    check_most(check, "completion_entries_max",
+               options.completion_entries != 0 ? "completion_entries" : "submission_entries",
+               options.completion_entries_max, completions, completion_entries_max);
+    for (const auto& [field, value] : {std::pair{"submission_entries_max", options.submission_entries_max},
+                                       std::pair{"completion_entries_max", options.completion_entries_max}}) {
+        if (polls && value != 0) {
+            check.refuse(field,
+                         "it is set, and so is submission_poll: the kernel resizes only queues that no thread of "
+                         "its own works at");
+        }
+    }
+    check.range("bounded_workers", options.bounded_workers, 0u, workers_max);
+    check.range("unbounded_workers", options.unbounded_workers, 0u, workers_max);
+    if (options.local_memory && !placed) {
+        check.refuse("local_memory",
+                     "it is set, but no CPU is: set cpu, ServerOptions.pin_reactors or "
+                     "ServerOptions.cpus");
+    }
+}
+
+void check_cpus(const Checker& check, const char* field, const std::vector<int>& cpus) {
+    for (const int cpu : cpus) {
+        if (cpu < 0 || cpu > cpu_max)
+            check.refuse(field, std::to_string(cpu) + " is not in 0 to " + std::to_string(cpu_max));
+    }
+}
+
+void check_reactor(const Checker& check, const ReactorOptions& options, bool pinned, bool placed) {
     check.range("submission_entries", options.submission_entries, 1u, submission_entries_max);
     check.range("completion_entries", options.completion_entries, 0u, completion_entries_max);
     if (options.completion_entries != 0 && options.completion_entries < options.submission_entries) {
@@ -101,6 +164,7 @@ void check_reactor(const Checker& check, const ReactorOptions& options, bool pin
     if (options.cpu < -1) check.refuse("cpu", std::to_string(options.cpu) + " is not a CPU; -1 means any");
     if (options.cpu >= 0 && pinned)
         check.refuse("cpu", "it is set, and so is ServerOptions.pin_reactors: only one of them can be obeyed");
+    check_tuning(check, options, placed);
 }
 
 void check_network(const Checker& check, const NetworkOptions& options) {
@@ -147,6 +211,7 @@ void check_network(const Checker& check, const NetworkOptions& options) {
     check.duration("write_timeout", options.write_timeout, timeout_max);
     check.duration("linger_timeout", options.linger_timeout, timeout_max);
     if (options.linger > Linger::always) check.refuse("linger", "not one of Linger");
+    if (options.huge_pages > HugePages::reserved) check.refuse("huge_pages", "not one of HugePages");
 }
 
 }  // namespace
@@ -156,7 +221,23 @@ void validate(const ServerOptions& options) {
     check_port(check, options);
     check.range("reactors", options.reactors, 0u, reactors_max);
     check.duration("drain_timeout", options.drain_timeout, timeout_max);
-    check_reactor(check.inside("reactor"), options.reactor, options.pin_reactors);
+    check_cpus(check, "cpus", options.cpus);
+    check_cpus(check, "submission_poll_cpus", options.submission_poll_cpus);
+    if (!options.cpus.empty() && options.pin_reactors)
+        check.refuse("cpus", "it is set, and so is pin_reactors: only one of them can be obeyed");
+    if (!options.cpus.empty() && options.reactor.cpu >= 0)
+        check.refuse("cpus", "it is set, and so is ServerOptions.reactor.cpu: only one of them can be obeyed");
+    if (!options.submission_poll_cpus.empty() && options.reactor.submission_poll.count() == 0) {
+        check.refuse("submission_poll_cpus",
+                     "it is set, but ServerOptions.reactor.submission_poll is 0: there are no threads to be there");
+    }
+    if (!options.submission_poll_cpus.empty() && options.reactor.submission_poll_cpu >= 0) {
+        check.refuse("submission_poll_cpus",
+                     "it is set, and so is ServerOptions.reactor.submission_poll_cpu: only one "
+                     "of them can be obeyed");
+    }
+    check_reactor(check.inside("reactor"), options.reactor, options.pin_reactors,
+                  options.pin_reactors || !options.cpus.empty() || options.reactor.cpu >= 0);
     check_network(check.inside("network"), options.network);
 }
 

@@ -84,6 +84,23 @@ FrontEnd::~FrontEnd() {
     released();
 }
 
+int FrontEnd::resize(abi::Parameters& parameters) {
+    if (!defers() || (parameters.flags & ~(abi::setup_completion_size | abi::setup_clamp)) != 0) return -EINVAL;
+    abi::Parameters given = parameters;
+    given.flags |= setup_flags_ & abi::setup_no_submission_array;
+    if (const auto sized = check_sizes(given.sq_entries, given); !sized) return sized.error();
+    if (world_.fault(Fault::no_memory_at_register)) return -ENOMEM;
+    // Both count for a moment.
+    const std::uint64_t before = queues_.bytes();
+    const std::uint64_t after = Queues::bytes_of(given);
+    if (!charge(after)) return -ENOMEM;
+    const int result = queues_.resize(given);
+    discharge(result < 0 ? after : before);
+    if (result < 0) return result;
+    parameters = given;
+    return 0;
+}
+
 int FrontEnd::set_up(abi::Parameters& parameters) {
     if (!queues_.create(parameters) || !charge(queues_.bytes())) return -ENOMEM;
     setup_flags_ = parameters.flags;

@@ -171,6 +171,7 @@ private:
     // Registrations: front_end_registering.cpp
     int register_buffer_ring(const abi::BufferRingRegistration& registration);
     int unregister_buffer_ring(const abi::BufferRingRegistration& registration);
+    int resize(abi::Parameters& parameters);
     int register_probe(abi::Probe& probe, std::uint32_t count) const;
     int register_files(const std::int32_t* descriptors, std::uint32_t count);
     int register_files_sparse(const abi::ResourceRegistration& registration);
@@ -226,6 +227,8 @@ private:
     std::shared_ptr<File> event_;
     bool event_only_async_ = false;
     std::uint64_t charged_ = 0;
+    std::array<std::uint32_t, 2> workers_max_{16, 4096};  // of two kinds; nobody counts them
+    abi::NapiRegistration busy_poll_{};
 };
 
 }  // namespace ferrule::inline v0::sim

@@ -91,6 +91,26 @@ int FrontEnd::register_(std::uint32_t opcode, void* argument, std::uint32_t coun
             if (event_ == nullptr) return -ENXIO;
             std::exchange(event_, nullptr)->release();
             return 0;
+        case abi::register_workers_max: {
+            if (argument == nullptr || count != 2) return -EINVAL;
+            auto* const limits = static_cast<std::uint32_t*>(argument);
+            for (std::size_t kind = 0; kind != workers_max_.size(); ++kind) {
+                const std::uint32_t former = workers_max_[kind];
+                if (limits[kind] != 0) workers_max_[kind] = limits[kind];
+                limits[kind] = former;
+            }
+            return 0;
+        }
+        case abi::register_napi: {
+            if (!one) return -EINVAL;
+            auto& registration = *static_cast<abi::NapiRegistration*>(argument);
+            if (registration.pad[0] != 0 || registration.pad[1] != 0 || registration.resv != 0) return -EINVAL;
+            // No card has a queue to be asked.
+            registration = std::exchange(busy_poll_, registration);
+            return 0;
+        }
+        case abi::register_resize_rings:
+            return one ? resize(*static_cast<abi::Parameters*>(argument)) : -EINVAL;
         default:
             // Known to this kernel, but of no use to a simulated one: it does not say that it is missing.
             return -EINVAL;

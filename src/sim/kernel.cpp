@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 namespace ferrule::inline v0::sim {
@@ -172,6 +173,11 @@ int MachineKernel::unregister_ring_descriptor(const abi::ResourceUpdate& update)
 void* MachineKernel::map(std::size_t length, int protection, int flags, int fd, std::uint64_t offset,
                          int* error) noexcept {
     world_.spend(call_ns);
+    if ((flags & MAP_HUGETLB) != 0) {
+        // Nobody has set any huge pages aside.
+        *error = ENOMEM;
+        return nullptr;
+    }
     if ((flags & MAP_ANONYMOUS) != 0) {
         void* const address = ::mmap(nullptr, length, protection, flags, -1, 0);
         if (address == MAP_FAILED) {
@@ -215,7 +221,11 @@ int MachineKernel::unmap(void* address, std::size_t length) noexcept {
 
 int MachineKernel::advise(void* address, std::size_t, int) noexcept {
     world_.spend(call_ns);
-    const bool mapped = machine_.mappings.contains(address) || machine_.ring_mappings.contains(address);
+    if (machine_.ring_mappings.contains(address)) return 0;
+    const auto behind = machine_.mappings.upper_bound(address);
+    if (behind == machine_.mappings.begin()) return -ENOMEM;
+    const auto& [base, length] = *std::prev(behind);
+    const bool mapped = static_cast<std::byte*>(address) < static_cast<std::byte*>(base) + length;
     return mapped ? 0 : -ENOMEM;
 }
 
@@ -412,6 +422,12 @@ unsigned MachineKernel::user_identity() noexcept {
 
 int MachineKernel::set_close_on_exec(int fd) noexcept {
     return with_file(fd, [](File&) { return 0; });
+}
+
+int MachineKernel::prefer_memory_node(int node) noexcept {
+    world_.spend(call_ns);
+    // One node, number 0.
+    return node > 0 ? -EINVAL : 0;
 }
 
 int MachineKernel::futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {

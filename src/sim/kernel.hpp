@@ -69,6 +69,7 @@ public:
     std::uint64_t thread_identity() noexcept override;
     int set_affinity(int cpu) noexcept override;
     int affinity(cpu_set_t* cpus, std::size_t size) noexcept override;
+    int prefer_memory_node(int node) noexcept override;
 
     // A simulated process has no environment, is nobody's child, and becomes no other program.
     ssize_t environment(const char* name, char* value, std::size_t length) noexcept override;

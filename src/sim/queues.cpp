@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 namespace ferrule::inline v0::sim {
 
@@ -29,6 +30,16 @@ std::size_t whole_pages(std::size_t bytes) noexcept {
     return (bytes + page - 1) / page * page;
 }
 
+std::size_t bytes_of_ring(const abi::Parameters& parameters) noexcept {
+    const bool has_indices = (parameters.flags & abi::setup_no_submission_array) == 0;
+    return whole_pages(completions_at + parameters.cq_entries * sizeof(abi::Completion) +
+                       (has_indices ? parameters.sq_entries * sizeof(std::uint32_t) : 0));
+}
+
+std::size_t bytes_of_entries(const abi::Parameters& parameters) noexcept {
+    return whole_pages(parameters.sq_entries * sizeof(abi::SubmissionEntry));
+}
+
 std::byte* take_memory(std::size_t bytes) noexcept {
     void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return memory == MAP_FAILED ? nullptr : static_cast<std::byte*>(memory);
@@ -47,14 +58,15 @@ void store(std::uint32_t* word, std::uint32_t value) noexcept {
 Queues::~Queues() {
     if (ring_ != nullptr) ::munmap(ring_, ring_bytes_);
     if (entries_ != nullptr) ::munmap(entries_, entry_bytes_);
+    for (const auto& [memory, bytes] : former_) ::munmap(memory, bytes);
 }
 
 bool Queues::create(abi::Parameters& parameters) {
     const bool has_indices = (parameters.flags & abi::setup_no_submission_array) == 0;
     const auto indices_at =
         static_cast<std::uint32_t>(completions_at + parameters.cq_entries * sizeof(abi::Completion));
-    ring_bytes_ = whole_pages(indices_at + (has_indices ? parameters.sq_entries * sizeof(std::uint32_t) : 0));
-    entry_bytes_ = whole_pages(parameters.sq_entries * sizeof(abi::SubmissionEntry));
+    ring_bytes_ = bytes_of_ring(parameters);
+    entry_bytes_ = bytes_of_entries(parameters);
     ring_ = take_memory(ring_bytes_);
     entries_ = take_memory(entry_bytes_);
     if (ring_ == nullptr || entries_ == nullptr) return false;
@@ -85,6 +97,41 @@ bool Queues::create(abi::Parameters& parameters) {
                          .resv1 = 0,
                          .user_addr = 0};
     return true;
+}
+
+std::uint64_t Queues::bytes_of(const abi::Parameters& parameters) noexcept {
+    return bytes_of_ring(parameters) + bytes_of_entries(parameters);
+}
+
+int Queues::resize(abi::Parameters& parameters) {
+    const std::uint32_t tail = load(word(submission_tail_at));
+    const std::uint32_t unread_head = head();
+    if (tail - submission_head_ > parameters.sq_entries) return -EOVERFLOW;
+    if (completion_tail_ - unread_head > parameters.cq_entries) return -EOVERFLOW;
+    Queues fresh;
+    if (!fresh.create(parameters)) return -ENOMEM;
+    for (std::uint32_t number = submission_head_; number != tail; ++number) {
+        // As Linux: by number, whatever the index array says.
+        reinterpret_cast<abi::SubmissionEntry*>(fresh.entries_)[number & fresh.submission_mask_] =
+            reinterpret_cast<const abi::SubmissionEntry*>(entries_)[number & submission_mask_];
+    }
+    for (std::uint32_t number = unread_head; number != completion_tail_; ++number)
+        fresh.completions_[number & fresh.completion_mask_] = completions_[number & completion_mask_];
+    for (const std::uint32_t at :
+         {submission_head_at, submission_tail_at, completion_head_at, completion_tail_at, submission_dropped_at,
+          submission_flags_at, completion_flags_at, completion_overflow_at})
+        store(fresh.word(at), load(word(at)));
+    former_.emplace_back(ring_, ring_bytes_);
+    former_.emplace_back(entries_, entry_bytes_);
+    ring_ = std::exchange(fresh.ring_, nullptr);
+    entries_ = std::exchange(fresh.entries_, nullptr);
+    ring_bytes_ = fresh.ring_bytes_;
+    entry_bytes_ = fresh.entry_bytes_;
+    indices_ = fresh.indices_;
+    completions_ = fresh.completions_;
+    submission_mask_ = fresh.submission_mask_;
+    completion_mask_ = fresh.completion_mask_;
+    return 0;
 }
 
 std::uint32_t* Queues::word(std::size_t offset) const noexcept {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <utility>
+#include <vector>
 
 namespace ferrule::inline v0::sim {
 
@@ -19,6 +21,12 @@ public:
 
     /// Takes memory for queues of these sizes (powers of two) and fills in the offsets. False: there is none.
     bool create(abi::Parameters& parameters);
+    /// Takes new memory for queues of these sizes, copies what is in them, and fills in the offsets. The old memory
+    /// stays to the end: the program may look at it until it has unmapped it. 0, or -EOVERFLOW: it would not fit;
+    /// -ENOMEM.
+    int resize(abi::Parameters& parameters);
+    /// Bytes that queues of these sizes take, in pages.
+    [[nodiscard]] static std::uint64_t bytes_of(const abi::Parameters& parameters) noexcept;
     /// Bytes of all of it, in pages: what counts as locked memory.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return ring_bytes_ + entry_bytes_; }
 
@@ -75,6 +83,7 @@ private:
     std::uint32_t completion_mask_ = 0;
     std::uint32_t completion_tail_ = 0;
     std::deque<abi::Completion> overflow_;
+    std::vector<std::pair<std::byte*, std::size_t>> former_;  // memory of queues that were resized
 };
 
 }  // namespace ferrule::inline v0::sim

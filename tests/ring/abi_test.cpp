@@ -398,6 +398,10 @@ TEST(Abi, NewerEnumeratorsAreThoseOfTheKernelHeaders) {
 #ifdef IORING_SETUP_CQE_MIXED  // headers of Linux 6.18 or newer
     static_assert(sizeof(abi::BufferRingStatus) == sizeof(io_uring_buf_status));
     static_assert(offsetof(abi::BufferRingStatus, head) == offsetof(io_uring_buf_status, head));
+    static_assert(sizeof(abi::NapiRegistration) == sizeof(io_uring_napi));
+    static_assert(offsetof(abi::NapiRegistration, prefer_busy_poll) == offsetof(io_uring_napi, prefer_busy_poll));
+    static_assert(offsetof(abi::NapiRegistration, opcode) == offsetof(io_uring_napi, opcode));
+    static_assert(offsetof(abi::NapiRegistration, op_param) == offsetof(io_uring_napi, op_param));
     static_assert(offsetof(abi::GetEventsArgument, min_wait_usec) == offsetof(io_uring_getevents_arg, min_wait_usec));
     static_assert(offsetof(abi::BufferRingRegistration, flags) == offsetof(io_uring_buf_reg, flags));
     static_assert(offsetof(abi::SubmissionEntry, socket_option) == offsetof(io_uring_sqe, level));

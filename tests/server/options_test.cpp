@@ -119,6 +119,54 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
         {"network.linger_timeout",
          [](auto& options) { options.network.linger_timeout = std::chrono::milliseconds::max(); }},
         {"network.linger", [](auto& options) { options.network.linger = static_cast<Linger>(2); }},
+        {"network.huge_pages", [](auto& options) { options.network.huge_pages = static_cast<HugePages>(3); }},
+        {"cpus",
+         [](auto& options) {
+             options.cpus = {0, -1};
+         }},
+        {"cpus", [](auto& options) { options.cpus = {8192}; }},
+        {"cpus",
+         [](auto& options) {
+             options.cpus = {0};
+             options.pin_reactors = true;
+         }},
+        {"cpus",
+         [](auto& options) {
+             options.cpus = {0};
+             options.reactor.cpu = 0;
+         }},
+        {"submission_poll_cpus", [](auto& options) { options.submission_poll_cpus = {0}; }},
+        {"submission_poll_cpus",
+         [](auto& options) {
+             options.reactor.submission_poll = 1ms;
+             options.submission_poll_cpus = {-1};
+         }},
+        {"submission_poll_cpus",
+         [](auto& options) {
+             options.reactor.submission_poll = 1ms;
+             options.reactor.submission_poll_cpu = 0;
+             options.submission_poll_cpus = {0};
+         }},
+        {"reactor.submission_poll", [](auto& options) { options.reactor.submission_poll = -1ms; }},
+        {"reactor.submission_poll", [](auto& options) { options.reactor.submission_poll = 2h; }},
+        {"reactor.submission_poll_cpu", [](auto& options) { options.reactor.submission_poll_cpu = 0; }},
+        {"reactor.submission_poll_cpu", [](auto& options) { options.reactor.submission_poll_cpu = -2; }},
+        {"reactor.napi_busy_poll", [](auto& options) { options.reactor.napi_busy_poll = 2s; }},
+        {"reactor.napi_prefer_busy_poll", [](auto& options) { options.reactor.napi_prefer_busy_poll = true; }},
+        {"reactor.min_wait", [](auto& options) { options.reactor.min_wait = -1us; }},
+        {"reactor.min_wait_completions", [](auto& options) { options.reactor.min_wait_completions = 0; }},
+        {"reactor.submission_entries_max", [](auto& options) { options.reactor.submission_entries_max = 1023; }},
+        {"reactor.submission_entries_max", [](auto& options) { options.reactor.submission_entries_max = 32769; }},
+        {"reactor.completion_entries_max", [](auto& options) { options.reactor.completion_entries_max = 1023; }},
+        {"reactor.completion_entries_max", [](auto& options) { options.reactor.completion_entries_max = 65537; }},
+        {"reactor.completion_entries_max",
+         [](auto& options) {
+             options.reactor.submission_poll = 1ms;
+             options.reactor.completion_entries_max = 65536;
+         }},
+        {"reactor.bounded_workers", [](auto& options) { options.reactor.bounded_workers = (1u << 22) + 1; }},
+        {"reactor.unbounded_workers", [](auto& options) { options.reactor.unbounded_workers = (1u << 22) + 1; }},
+        {"reactor.local_memory", [](auto& options) { options.reactor.local_memory = true; }},
     };
     for (const Case& each : cases) {
         const std::string error = error_of(each.change);

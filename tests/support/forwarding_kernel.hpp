@@ -57,6 +57,7 @@ enum class Call : std::size_t {
     affinity,
     clear_environment,
     set_close_on_exec,
+    prefer_memory_node,
     futex_wait,
     count_of_calls,
 };
@@ -290,6 +291,10 @@ public:
     int set_close_on_exec(int fd) noexcept override {
         const int error = failure(Call::set_close_on_exec);
         return error != 0 ? -error : below_.set_close_on_exec(fd);
+    }
+    int prefer_memory_node(int node) noexcept override {
+        const int error = failure(Call::prefer_memory_node);
+        return error != 0 ? -error : below_.prefer_memory_node(node);
     }
     int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept override {
         const int error = failure(Call::futex_wait);

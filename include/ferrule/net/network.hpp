@@ -105,6 +105,9 @@ struct NetworkOptions {
     std::chrono::milliseconds write_timeout{60'000};  ///< the kernel taking no more bytes because the peer does not
     std::chrono::milliseconds linger_timeout{2'000};  ///< waiting for the peer's FIN after ours; zero: not at all
     Linger linger = Linger::adaptive;
+    /// What the receive buffers, and the blocks of written, carried and privately received bytes, lie on. Where the
+    /// system has none it does as for `off`; `huge_pages()` tells of the buffers.
+    HugePages huge_pages = HugePages::off;
 };
 
 /// What a network counts. Any thread may read.
@@ -251,6 +254,8 @@ public:
     [[nodiscard]] const BufferRing& buffers() const noexcept { return *buffers_; }
     /// The mode that it is in: the one that was asked for, or, where the kernel cannot, BufferMode::shared.
     [[nodiscard]] BufferMode buffer_mode() const noexcept { return buffer_mode_; }
+    /// What the receive buffers lie on: NetworkOptions::huge_pages, or what the system had instead.
+    [[nodiscard]] HugePages huge_pages() const noexcept { return buffers_->huge_pages(); }
     /// Why the latest buffer ring of a connection's own was refused, with what it needs and the limit; empty: none was.
     [[nodiscard]] const std::string& connection_ring_error() const noexcept { return connection_ring_error_; }
     /// Slices that are queued, carried or leased now.
@@ -436,6 +441,8 @@ private:
     void build_send(ConnectionState& state) noexcept;
     template <bool chained>
     void send_silently(ConnectionState& state, bool link) noexcept;
+    void send_aloud(ConnectionState& state) noexcept;
+    void wait_for_send(ConnectionState& state) noexcept;
     void after_send(ConnectionState& state) noexcept;
     void send_rest(ConnectionState& state) noexcept;
     void send_done(ConnectionState& state) noexcept;
@@ -497,7 +504,8 @@ private:
     [[nodiscard]] bool may_close_at_once(const ConnectionState& state) const noexcept;
     void abort_state(ConnectionState& state, int error) noexcept;
     void consider_draining(ConnectionState& state) noexcept;
-    [[nodiscard]] bool kernel_has_told_all() const noexcept;
+    [[nodiscard]] bool kernel_has_told_all() noexcept;
+    [[nodiscard]] bool unread(const ConnectionState& state) const noexcept;
     void end_idle() noexcept;
     [[nodiscard]] static bool idle(const ConnectionState& state) noexcept;
 
@@ -551,6 +559,7 @@ private:
     std::vector<IdleConnection> drain_parked_;  // idle while draining: ended when the kernel has told all that it knows
     std::vector<IdleConnection> drain_eligible_;
     std::uint32_t drain_sequence_ = 0;  // of the first entry behind the receives of those
+    bool drain_looked_ = false;         // under a polling thread: their sockets were empty
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
     std::uint32_t live_states_ = 0;

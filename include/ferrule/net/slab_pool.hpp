@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ferrule/ring/huge_pages.hpp>
 #include <ferrule/task/memory_account.hpp>
 #include <ferrule/version.hpp>
 
@@ -7,8 +8,11 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace ferrule::inline v0 {
+
+class SlabRegions;
 
 /// Memory for bytes on their way: what a connection has written and not sent, and what it has received and not
 /// consumed. Power-of-two blocks, recycled last in, first out, so that a busy reactor keeps using the same warm ones;
@@ -20,11 +24,14 @@ public:
 
     /// What is taken from the system is charged to `account`. `bytes_max` bounds what is out at a time;
     /// `idle_bytes_max` bounds what is kept for reuse.
-    SlabPool(MemoryAccount& account, std::uint64_t bytes_max, std::uint64_t idle_bytes_max) noexcept
-        : account_(&account), bytes_max_(bytes_max), idle_bytes_max_(idle_bytes_max) {}
+    SlabPool(MemoryAccount& account, std::uint64_t bytes_max, std::uint64_t idle_bytes_max) noexcept;
     SlabPool(const SlabPool&) = delete;
     SlabPool& operator=(const SlabPool&) = delete;
     ~SlabPool();
+
+    /// Blocks of up to 1 MiB lie on huge pages from now on, those of one size together, so that up to one huge page for
+    /// each size is taken from the system beyond what is charged. Once, before the first block.
+    void use_huge_pages(Kernel& kernel, HugePages pages);
 
     /// A block of block_bytes(class_of(bytes)) bytes; null when the account is full or memory is out.
     [[nodiscard]] void* take(std::uint32_t bytes) noexcept { return take_class(class_of(bytes)); }
@@ -80,12 +87,16 @@ private:
     void release(void* memory, std::uint32_t size_class) noexcept;
     void release_idle() noexcept;
 
+    [[nodiscard]] void* from_system(std::uint32_t size_class) noexcept;
+    void to_system(void* memory, std::uint32_t size_class) noexcept;
+
     MemoryAccount* account_;
     std::array<Block*, class_count> free_{};
     std::uint64_t used_bytes_ = 0;
     std::uint64_t idle_bytes_ = 0;
     std::uint64_t bytes_max_;
     std::uint64_t idle_bytes_max_;
+    std::unique_ptr<SlabRegions> regions_;
 };
 
 }  // namespace ferrule::inline v0

@@ -15,6 +15,7 @@ struct ReactorCounters {
     Counter completions;        ///< completions dispatched
     Counter stale_completions;  ///< completions whose slot had moved on
     Counter overflows;          ///< times the completion queue was found overflowed
+    Counter resizes;            ///< times the queues of the ring were made larger
     Counter wakes;              ///< wake-ups by another thread
     Counter messages;           ///< mailbox messages run
     Counter deadlines;          ///< timers that fired
@@ -62,6 +63,7 @@ struct ReactorCounters {
                 {"ferrule_ring_busy_enters_total", "Calls of io_uring_enter that the kernel put off."}},
             Row{&Its::overflows,
                 {"ferrule_ring_overflows_total", "Times that the completion queue was found overflowed."}},
+            Row{&Its::resizes, {"ferrule_ring_resizes_total", "Times that the queues of the ring were made larger."}},
             Row{&Its::lost_completions,
                 {"ferrule_ring_lost_completions_total", "Completions that the kernel dropped for lack of memory."}},
             Row{&Its::operations, {"ferrule_operations", "Operations and sleeps that are awaited."}},

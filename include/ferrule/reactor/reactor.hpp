@@ -8,6 +8,7 @@
 #include <ferrule/reactor/subsystem.hpp>
 #include <ferrule/reactor/tag.hpp>
 #include <ferrule/reactor/timer_heap.hpp>
+#include <ferrule/reactor/tuning.hpp>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/ring/ring.hpp>
 #include <ferrule/task/host.hpp>
@@ -46,6 +47,32 @@ struct ReactorOptions {
     std::uint32_t offload_threads = 2;     ///< threads for `offload`, started at first use
     std::uint32_t offload_limit = 1024;    ///< calls that may wait for such a thread
     int cpu = -1;                          ///< pin the thread of `run` to this CPU; -1: not pinned
+
+    // What trades one thing for another, off by default. Where the kernel lacks it, the reactor runs without it, and
+    // Reactor::tuning says so. docs/tuning.md has the reasons, and what each gains and costs.
+
+    /// A thread of the kernel's takes the entries (SQPOLL) and sleeps after so long without any. It wants a CPU of its
+    /// own for each reactor. 0: off.
+    std::chrono::milliseconds submission_poll{0};
+    int submission_poll_cpu = -1;  ///< where that thread runs; -1: anywhere. One that does not exist is an error
+    /// Before it sleeps, the kernel asks the network cards' queues for so long (6.9). Loopback has none. 0: off.
+    std::chrono::microseconds napi_busy_poll{0};
+    bool napi_prefer_busy_poll = false;  ///< instead of the cards' interrupts, as far as their drivers can
+    /// How long a wait gathers completions before it settles for one (6.12); all that comes meanwhile is late by up to
+    /// so much, messages of other reactors too. 0: off.
+    std::chrono::microseconds min_wait{0};
+    std::uint32_t min_wait_completions = 16;  ///< so many end the gathering at once
+    /// Up to here the submission queue doubles after a pass that has filled it, and the completion queue after one in
+    /// which it overflowed (6.13). 0: they stay as they are.
+    std::uint32_t submission_entries_max = 0;
+    std::uint32_t completion_entries_max = 0;
+    /// The kernel's worker threads for this reactor's files, and for what may take for ever; 0: as the kernel has it
+    /// (four for each CPU; as many as the limit of processes).
+    std::uint32_t bounded_workers = 0;
+    std::uint32_t unbounded_workers = 0;
+    /// The ring's memory, and all that the reactor's thread touches first, comes from the NUMA node of `cpu`, whatever
+    /// the process was started with. Not without `cpu`.
+    bool local_memory = false;
 };
 
 /// One ring, one thread, one loop: everything that a reactor makes belongs to the thread that calls `run`.
@@ -158,6 +185,9 @@ public:
     /// What it was made with.
     /// How it was set up.
     [[nodiscard]] const ReactorOptions& options() const noexcept { return options_; }
+    /// What of its options is in force: the kernel may lack something. Complete when `run` has called the functions of
+    /// `on_start`.
+    [[nodiscard]] const ReactorTuning& tuning() const noexcept { return tuning_; }
     /// The reactor's counters. Any thread.
     [[nodiscard]] const ReactorCounters& counters() const noexcept { return counters_; }
     /// The metrics of what is on this reactor, for whoever shows them, labelled with its number. They outlive the
@@ -292,6 +322,8 @@ private:
     void enter();
     void check(int result);
     bool spin_for_completions();
+    void tune();
+    void grow_queues();
     void dispatch_completions() noexcept;
     void run_ready() noexcept;
     void run_messages(Message* message, bool delivered) noexcept;
@@ -341,6 +373,11 @@ private:
     std::uint32_t free_slots_ = 0xffff'ffff;
     std::uint32_t live_slots_ = 0;
     std::uint32_t consumed_ = 0;
+    std::uint32_t gathered_ = 1;  // completions that end a wait
+    bool grows_ = false;
+    std::uint64_t overflows_seen_ = 0;
+    std::uint64_t full_seen_ = 0;
+    ReactorTuning tuning_;
     std::uint64_t wake_value_ = 0;  // what the kernel reads from the event descriptor
     std::uint32_t tasks_away_ = 0;
     bool wake_armed_ = false;

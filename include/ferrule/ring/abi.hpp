@@ -306,6 +306,17 @@ struct SyncCancelRegistration {
 };
 static_assert(sizeof(SyncCancelRegistration) == 64);
 
+/// struct io_uring_napi: the argument of register_napi and unregister_napi, which fills it with what was in force.
+struct NapiRegistration {
+    std::uint32_t busy_poll_to;  // microseconds
+    std::uint8_t prefer_busy_poll;
+    std::uint8_t opcode;  // 6.13; must be 0 before
+    std::uint8_t pad[2];
+    std::uint32_t op_param;  // 6.13; must be 0 before
+    std::uint32_t resv;
+};
+static_assert(sizeof(NapiRegistration) == 16);
+
 /// struct io_uring_file_index_range.
 struct FileIndexRange {
     std::uint32_t off;

@@ -3,6 +3,7 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/ring/abi.hpp>
 #include <ferrule/ring/error.hpp>
+#include <ferrule/ring/huge_pages.hpp>
 #include <ferrule/ring/ring.hpp>
 #include <ferrule/version.hpp>
 
@@ -61,6 +62,8 @@ public:
         /// When locked memory is short, pause up to 31 ms in all for what other rings have just given back, which the
         /// kernel counts late.
         bool patient = true;
+        /// What pages the buffers lie on.
+        HugePages huge_pages = HugePages::off;
     };
 
     /// Bytes in a buffer. Every slice that `take` gave is given back once.
@@ -143,6 +146,8 @@ public:
     [[nodiscard]] std::uint32_t slices() const noexcept { return state_.slices; }
     [[nodiscard]] std::uint16_t group() const noexcept { return state_.group; }
     [[nodiscard]] bool incremental() const noexcept { return state_.incremental; }
+    /// What pages the buffers lie on: those of the options, or what the system had instead.
+    [[nodiscard]] HugePages huge_pages() const noexcept { return state_.mapping.pages; }
 
 private:
     struct Buffer {
@@ -166,7 +171,7 @@ private:
         std::uint16_t group = any_group;
         bool incremental = false;
         bool registered = false;
-        std::size_t memory_size = 0;
+        LargeMapping mapping;
         std::size_t entries_size = 0;
         std::unique_ptr<Buffer[]> buffer_states;
         std::shared_ptr<Ring::Descriptor> ring;

@@ -131,6 +131,10 @@ public:
     virtual int set_affinity(int cpu) noexcept = 0;
     /// sched_getaffinity(3) of the calling thread: 0.
     virtual int affinity(cpu_set_t* cpus, std::size_t size) noexcept = 0;
+    /// set_mempolicy(2), MPOL_PREFERRED, of the calling thread: memory that it touches first from now on comes from
+    /// this NUMA node while the node has some; -1: from the node of the CPU that it runs on. -EINVAL: there is no such
+    /// node; -ENOSYS: the kernel has no NUMA; -EPERM: a container's filter forbids the call.
+    virtual int prefer_memory_node(int node) noexcept = 0;
 
     /// getenv(3): bytes of the variable's value, of which at most `length` are copied, without a terminator; -ENOENT.
     /// No other thread may change the environment meanwhile.

@@ -69,9 +69,17 @@ public:
         bool register_ring_descriptor = true;
         /// Waiting is not counted as I/O wait in the system's statistics, where the kernel can (6.15).
         bool no_iowait = true;
-        /// A wait gathers completions for this long before it settles for fewer than asked (6.12; ignored before). 0:
-        /// off.
+        /// A wait for more than one completion gathers them for this long before it settles for one (6.12; ignored
+        /// before, see `gathers`). 0: off.
         std::uint32_t min_wait_us = 0;
+        /// A thread of the kernel's takes the entries (SQPOLL), so that submitting is no system call while it is awake;
+        /// after so long without an entry it sleeps, and is woken by a call. Operations are issued, and complete, at
+        /// its own time, so a submission that has said nothing may not have begun. Excludes `defer_taskrun`, which is
+        /// not asked for then. Where the kernel refuses such a thread the ring is made without it, as if this were 0:
+        /// `polled` tells. 0: off.
+        std::uint32_t submission_poll_idle_ms = 0;
+        /// The CPU of that thread; -1: any.
+        int submission_poll_cpu = -1;
         /// The descriptor of another ring, whose kernel worker threads this one shares; -1: its own.
         int share_workers_with = -1;
     };
@@ -82,7 +90,8 @@ public:
     /// Sets up a ring. ENOMEM (the locked-memory limit; a ring that was closed just now gives its memory back late) is
     /// retried, then the sizes are halved, down to 4 entries; `entries()` and `completion_entries()` tell what came of
     /// it. Errors: ENOMEM, EPERM (forbidden by sysctl or seccomp), ENOSYS (no io_uring), EINVAL (kernel older than 6.1,
-    /// or sizes beyond its limits without `clamp`), EMFILE, ENFILE; the message says what to do.
+    /// or sizes beyond its limits without `clamp`; or `submission_poll_cpu` is none), EMFILE, ENFILE; the message says
+    /// what to do.
     [[nodiscard]] static std::expected<Ring, SetupError> create(Kernel& kernel, const Options& options);
 
     Ring(Ring&& other) noexcept : state_(std::exchange(other.state_, State{})) {}
@@ -185,6 +194,12 @@ public:
     /// lost, but multishot operations end on overflow and have to be armed again.
     [[nodiscard]] bool overflowed() const noexcept { return (queue_flags() & abi::queue_overflow) != 0; }
 
+    /// Whether a thread of the kernel's takes the entries: Options::submission_poll_idle_ms, and the kernel could.
+    [[nodiscard]] bool polled() const noexcept { return (state_.setup_flags & abi::setup_submission_poll) != 0; }
+
+    /// Whether a wait for more than one completion gathers them: Options::min_wait_us, and the kernel can.
+    [[nodiscard]] bool gathers() const noexcept { return state_.min_wait_us != 0; }
+
     /// Whether completion work waits for an `enter` (with `taskrun_flag`).
     [[nodiscard]] bool task_work_pending() const noexcept { return (queue_flags() & abi::queue_taskrun) != 0; }
 
@@ -230,6 +245,8 @@ public:
     }
     /// Submission entries that the kernel refused to look at; stays 0 but for a broken index array.
     [[nodiscard]] std::uint32_t dropped_entries() const noexcept { return load_acquire(state_.kernel_dropped); }
+    /// How often the submission queue was full and had to be flushed before its time.
+    [[nodiscard]] std::uint64_t full_count() const noexcept { return state_.full_count; }
     /// Calls of io_uring_enter so far.
     [[nodiscard]] std::uint64_t enter_count() const noexcept { return counted(state_.enter_count); }
     /// Entries that the kernel has consumed so far.
@@ -271,6 +288,23 @@ public:
     [[nodiscard]] std::expected<void, std::error_code> cancel_sync(std::uint64_t user_data, int descriptor,
                                                                    std::uint32_t flags,
                                                                    std::uint64_t timeout_ns) noexcept;
+    /// Makes the queues larger or smaller, with what is in them (6.13, and only with `defer_taskrun`). Both sizes are
+    /// rounded up to powers of two and cut to the kernel's limits. Everything that was reserved has to be submitted
+    /// first, and references to entries end. Errors: EBUSY when it is not; EINVAL: the kernel cannot, or the queue has
+    /// an index array; EOVERFLOW: more completions wait than would have room; ENOMEM: the queues are as before.
+    /// ENOLINK: the new queues could not be mapped, and nothing can be done with this ring but close it.
+    [[nodiscard]] std::expected<void, std::error_code> resize(std::uint32_t entries,
+                                                              std::uint32_t completion_entries) noexcept;
+    /// While a wait would sleep, the kernel asks the receive queues of the network cards that the ring's sockets hang
+    /// on for so many microseconds (6.9). `preferred`: instead of their interrupts, as far as the card's driver can.
+    /// Errors: EINVAL: the kernel cannot; EOPNOTSUPP: it was built without busy polling.
+    [[nodiscard]] std::expected<void, std::error_code> register_busy_poll(std::uint32_t microseconds,
+                                                                          bool preferred) noexcept;
+    /// At most so many of the kernel's worker threads for operations that end by themselves (files), and for those that
+    /// may take for ever; for both, 0 leaves it as it is. They belong to the owner's thread, and so do the limits, for
+    /// all of its rings.
+    [[nodiscard]] std::expected<void, std::error_code> limit_workers(std::uint32_t bounded,
+                                                                     std::uint32_t unbounded) noexcept;
     /// The registration that has no function here. Returns the kernel's value.
     [[nodiscard]] std::expected<std::uint32_t, std::error_code> register_raw(std::uint32_t opcode, void* argument,
                                                                              std::uint32_t count) noexcept;
@@ -307,6 +341,7 @@ private:
         std::uint64_t enter_count = 0;
         std::uint64_t submitted_count = 0;
         std::uint64_t overflow_count = 0;
+        std::uint64_t full_count = 0;
         // Cold.
         std::uint32_t* kernel_dropped = nullptr;
         std::uint32_t* kernel_completion_dropped = nullptr;
@@ -362,6 +397,9 @@ private:
     int call_enter(std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags,
                    std::uint64_t timeout_ns) noexcept;
     int submit_pending(std::uint32_t min_complete, std::uint32_t flags, std::uint64_t timeout_ns) noexcept;
+    int submit_polled(std::uint32_t min_complete, std::uint32_t flags, std::uint64_t timeout_ns) noexcept;
+    [[nodiscard]] std::uint32_t publish_polled(std::uint32_t until) noexcept;
+    [[nodiscard]] std::uint32_t first_unsubmitted() const noexcept;
     [[nodiscard]] std::expected<void, std::error_code> register_plain(std::uint32_t opcode, void* argument,
                                                                       std::uint32_t count) noexcept;
 

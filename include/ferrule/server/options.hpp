@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 namespace ferrule::inline v0 {
 
@@ -85,6 +86,12 @@ struct ServerOptions {
     std::uint32_t reactors = 0;
     /// Binds each reactor's thread to a CPU, in the order of the CPUs that the calling thread may use.
     bool pin_reactors = false;
+    /// Binds each reactor's thread to one of these CPUs, in turn. With `reactors` 0 there is a reactor for each. None:
+    /// not bound. The system says at the start if the process may not use one.
+    std::vector<int> cpus{};
+    /// The CPUs of the threads that ReactorOptions::submission_poll makes, in turn; instead of
+    /// ReactorOptions::submission_poll_cpu.
+    std::vector<int> submission_poll_cpus{};
     std::int32_t backlog = 4096;
     bool dual_stack = true;
     bool defer_accept = false;
