@@ -240,6 +240,19 @@ bool resize_works(Kernel& kernel) {
     return ring->register_raw(abi::register_resize_rings, &parameters, 1).has_value();
 }
 
+bool polling_thread_works(Kernel& kernel) {
+    Ring::Options options;
+    options.entries = probe_entries;
+    options.submission_poll_idle_ms = 1;
+    auto ring = Ring::create(kernel, options);
+    return ring && ring->polled() && result_of(*ring, [](abi::SubmissionEntry& entry) { prepare::nop(entry); }) == 0;
+}
+
+bool busy_polling_works(Kernel& kernel) {
+    auto ring = small_ring(kernel);
+    return ring && ring->register_busy_poll(1, false).has_value();
+}
+
 bool socket_command_works(Kernel& kernel, Ring& ring) {
     // An Internet socket: up to 6.18 the kernel refuses every command to a Unix socket, because that has no ioctl.
     const OwnedDescriptor socket(kernel, kernel.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -326,6 +339,9 @@ std::expected<Capabilities, SetupError> probe(Kernel& kernel) {
         found.message_without_ring = message_arrives_without_ring(kernel, *target);
     }
     found.resize_rings = resize_works(kernel);
+    found.submission_poll = polling_thread_works(kernel);
+    found.napi_busy_poll = busy_polling_works(kernel);
+    found.worker_limits = ring.limit_workers(0, 0).has_value();
     // Last: a receive that a faulty kernel leaves behind ends with this ring.
     found.incremental_buffers = incremental_buffers_work(kernel, ring);
     return found;
@@ -343,6 +359,8 @@ std::string Capabilities::describe() const {
     append_line(table, message_ring, "messages between rings", "5.18", "eventfd instead");
     append_line(table, cancel_sync, "synchronous cancel", "6.0", "needed");
     append_line(table, registered_ring_descriptor, "registered ring descriptor", "5.18", "the plain one instead");
+    append_line(table, submission_poll, "a thread that takes entries", "5.11", "the reactor submits itself");
+    append_line(table, worker_limits, "bounds for worker threads", "5.15", "the kernel's own bounds");
     append_line(table, message_ring_flags, "message flags", "6.3", "");
     append_line(table, timeout_multishot, "multishot timeout", "6.4", "");
     append_line(table, no_submission_array, "no submission array", "6.6", "one more indirection");
@@ -351,6 +369,7 @@ std::string Capabilities::describe() const {
     append_line(table, supports(abi::Operation::read_multishot), "multishot read", "6.7", "one read at a time");
     append_line(table, supports(abi::Operation::futex_wait), "futexes", "6.7", "");
     append_line(table, buffer_ring_status, "buffer ring status", "6.8", "");
+    append_line(table, napi_busy_poll, "busy polling of cards", "6.9", "interrupts only");
     append_line(table, bundles, "bundles", "6.10", "a completion per buffer");
     append_line(table, accept_flags, "accept flags", "6.10", "plain accept");
     append_line(table, supports(abi::Operation::bind), "bind and listen", "6.11", "system calls instead");

@@ -70,6 +70,7 @@ TEST(Probe, WhatLinux6_1HasIsFoundByTrial) {
     EXPECT_TRUE(found.message_ring);
     EXPECT_TRUE(found.cancel_sync);
     EXPECT_TRUE(found.registered_ring_descriptor);
+    EXPECT_TRUE(found.worker_limits);
     EXPECT_EQ(found.features & 0x1fffu, 0x1fffu);
 }
 
@@ -105,6 +106,8 @@ TEST(Probe, OldKernelIsFoundToBeOld) {
     EXPECT_FALSE(found->buffer_ring_status);
     EXPECT_FALSE(found->message_without_ring);
     EXPECT_FALSE(found->resize_rings);
+    EXPECT_FALSE(found->napi_busy_poll);
+    EXPECT_TRUE(found->worker_limits);
     EXPECT_TRUE(found->buffer_ring);
     EXPECT_TRUE(found->message_ring);
     EXPECT_THAT(found->describe(), HasSubstr("the last is 48 (send_message_zero_copy)"));

@@ -60,6 +60,12 @@ struct FERRULE_EXPORT Capabilities {
     bool timeout_multishot = false;
     /// The queues can be resized (6.13).
     bool resize_rings = false;
+    /// A thread of the kernel's takes the entries (SQPOLL; 5.11 without privileges). A security module may forbid it.
+    bool submission_poll = false;
+    /// Network cards are polled before a wait sleeps (6.9); the kernel may have been built without.
+    bool napi_busy_poll = false;
+    /// The kernel's worker threads can be bounded (5.15).
+    bool worker_limits = false;
 
     /// Whether the kernel reports the operation as supported.
     [[nodiscard]] bool supports(abi::Operation operation) const noexcept {
