@@ -150,7 +150,13 @@ public:
     }
     const Address& address() const { return address_; }
     /// Takes who waits, so that the next one gets through.
-    ClientSocket accept() { return ClientSocket{::accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC)}; }
+    ClientSocket accept() {
+        for (;;) {
+            const int accepted = ::accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC);
+            // The end of an earlier ring interrupts its thread's system calls.
+            if (accepted >= 0 || errno != EINTR) return ClientSocket{accepted};
+        }
+    }
 
 private:
     ClientSocket listener_;

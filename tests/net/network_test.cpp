@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -177,7 +178,8 @@ void serve_late_ones(Engine& engine, std::vector<int> sockets, std::uint64_t sho
     for (const int socket : sockets) {
         late.emplace_back(socket);
         late.back().limit_waits(ClientSocket::patience_seconds);
-        if (::connect(socket, engine.address().data(), engine.address().size()) < 0)
+        // One that the end of an earlier ring has interrupted goes on by itself, and sending waits for it.
+        if (::connect(socket, engine.address().data(), engine.address().size()) < 0 && errno != EINTR)
             throw std::runtime_error("connect");
         late.back().send("after");
     }
@@ -370,16 +372,16 @@ TEST(NetworkIdle, a_hundred_idle_connections_cost_no_system_call) {
         }
         return sum;
     };
-    std::uint64_t calls = all_calls();
-    for (;;) {
-        std::this_thread::sleep_for(50ms);
-        const std::uint64_t now = all_calls();
-        if (now == calls) break;
-        calls = now;
+    // The window is what is measured: nothing waits for its end. On a busy machine the first may begin before the
+    // reactor has fallen asleep; what ticks makes calls in each.
+    constexpr int windows = 6;
+    bool silent = false;
+    for (int window = 0; window < windows && !silent; ++window) {
+        const std::uint64_t calls = all_calls();
+        std::this_thread::sleep_for(5s);
+        silent = all_calls() == calls;
     }
-    // The window is what is measured: nothing waits for its end.
-    std::this_thread::sleep_for(5s);
-    EXPECT_EQ(all_calls(), calls);
+    EXPECT_TRUE(silent);
     expect_echo(clients.front(), "awake");
 }
 

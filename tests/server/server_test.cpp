@@ -65,7 +65,7 @@ public:
     explicit Client(const Address& address) : fd_(::socket(address.data()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         const timeval limit{std::chrono::duration_cast<std::chrono::seconds>(patience).count(), 0};
         ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        connected_ = ::connect(fd_, address.data(), address.size()) == 0;
+        connected_ = ::connect(fd_, address.data(), address.size()) == 0 || (errno == EINTR && connects_later());
     }
     Client(Client&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_) {}
     Client& operator=(Client&&) = delete;
@@ -99,6 +99,18 @@ public:
     bool ends() { return receive_all(nullptr) != EAGAIN; }
 
 private:
+    // A connect that was interrupted goes on by itself.
+    bool connects_later() const {
+        pollfd writable{.fd = fd_, .events = POLLOUT, .revents = 0};
+        const int patience_ms = static_cast<int>(std::chrono::milliseconds(patience).count());
+        while (::poll(&writable, 1, patience_ms) < 0 && errno == EINTR) {
+        }
+        int error = ETIMEDOUT;
+        socklen_t size = sizeof error;
+        ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
+        return error == 0 && (writable.revents & POLLOUT) != 0;
+    }
+
     // The kernel interrupts the calls of a thread that has run a ring when it ends that ring, some time after it was
     // closed.
     ssize_t receive_some(char* bytes, std::size_t size) {
