@@ -33,12 +33,15 @@
 #include <ferrule/ring/ring.hpp>
 #include <ferrule/server/inherited_sockets.hpp>
 #include <ferrule/server/server.hpp>
+#include <ferrule/task/channel.hpp>
 #include <ferrule/task/event.hpp>
 #include <ferrule/task/gate.hpp>
 #include <ferrule/task/mutex.hpp>
 #include <ferrule/task/scope.hpp>
+#include <ferrule/task/select.hpp>
 #include <ferrule/task/semaphore.hpp>
 #include <ferrule/task/spawn.hpp>
+#include <ferrule/task/stream.hpp>
 #include <ferrule/task/task.hpp>
 #include <ferrule/task/task_group.hpp>
 #include <ferrule/task/when_all.hpp>

@@ -1,6 +1,13 @@
 // Counts what the global operator new is asked for: this program replaces it.
+#include <ferrule/task/channel.hpp>
+#include <ferrule/task/event.hpp>
+#include <ferrule/task/gate.hpp>
+#include <ferrule/task/mutex.hpp>
 #include <ferrule/task/scope.hpp>
+#include <ferrule/task/select.hpp>
+#include <ferrule/task/semaphore.hpp>
 #include <ferrule/task/spawn.hpp>
+#include <ferrule/task/stream.hpp>
 #include <ferrule/task/task_group.hpp>
 #include <ferrule/task/when_all.hpp>
 #include <ferrule/task/when_any.hpp>
@@ -9,9 +16,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <new>
+#include <utility>
 
 namespace {
 std::size_t allocations = 0;
@@ -94,6 +105,102 @@ TEST(Allocation, Law1SteadyStateAllocatesNothing) {
         serve(host, slots);
     }
     EXPECT_EQ(allocations, before);
+    EXPECT_EQ(host.frames.peak_bytes(), peak);
+    EXPECT_EQ(host.frames.live_frames(), 0u);
+}
+
+/// A host whose ready list takes no memory: that of ThreadHost does now and then.
+class FixedHost final : public Host {
+public:
+    ~FixedHost() override = default;
+
+    void run_ready() {
+        while (first_ != last_) {
+            inline_budget = 4;
+            if (const auto handle = std::exchange(ready_[first_++ % ready_.size()], nullptr)) handle.resume();
+        }
+    }
+    void resume_later(std::coroutine_handle<> handle) noexcept override {
+        ASSERT_LT(last_ - first_, ready_.size());
+        ready_[last_++ % ready_.size()] = handle;
+    }
+    void forget(std::coroutine_handle<> handle) noexcept override {
+        for (auto& waiting : ready_) {
+            if (waiting == handle) waiting = nullptr;
+        }
+    }
+    void frame_home(void*, std::uint32_t) noexcept override {}
+    void fault(std::exception_ptr) noexcept override { ADD_FAILURE(); }
+    void arm_deadline(CancelScope&, std::uint64_t) noexcept override {}
+    void disarm_deadline(CancelScope&) noexcept override {}
+    std::uint64_t now_ns() const noexcept override { return 0; }
+
+private:
+    std::array<std::coroutine_handle<>, 64> ready_{};
+    std::size_t first_ = 0;
+    std::size_t last_ = 0;
+};
+
+struct Shared {
+    Mutex mutex;
+    Semaphore semaphore{2};
+    Event event;
+    Gate gate;
+    Channel<int> channel{3};
+    int received = 0;
+};
+
+Stream<int> received_by(Shared* shared) {
+    while (const auto item = co_await shared->channel.receive()) co_yield *item;
+}
+
+Task<> receives(Shared* shared) {
+    auto stream = received_by(shared);
+    while (const auto item = co_await stream.next()) ++shared->received;
+}
+
+Task<> contends(Shared* shared, int rounds) {
+    const auto inside = shared->gate.hold();
+    for (int round = 0; round < rounds; ++round) {
+        {
+            const auto units = co_await shared->semaphore.acquire(1 + static_cast<std::uint32_t>(round) % 2);
+            const auto guard = co_await shared->mutex.lock();
+            const auto sent = co_await shared->channel.send(round);
+            EXPECT_TRUE(units && guard && sent);
+        }
+        shared->event.set();
+        shared->event.reset();
+        const auto first = co_await select(shared->event.wait(), shared->channel.send(round), shared->mutex.lock());
+        EXPECT_TRUE(first.index() != 1 || std::get<1>(first));
+    }
+}
+
+Task<> closes(Shared* shared) {
+    const auto closed = co_await shared->gate.close();
+    EXPECT_TRUE(closed);
+    shared->channel.close();
+}
+
+void contend(FixedHost& host, int rounds) {
+    Shared shared;
+    for (int task = 0; task < 2; ++task) spawn(host, receives(&shared));
+    for (int task = 0; task < 6; ++task) spawn(host, contends(&shared, rounds));
+    spawn(host, closes(&shared));
+    host.run_ready();
+    EXPECT_TRUE(shared.gate.closed());
+    EXPECT_GE(shared.received, 6 * rounds);
+    EXPECT_EQ(shared.semaphore.available(), 2u);
+}
+
+TEST(Allocation, Law1CoordinationAllocatesNothingContendedOrNot) {
+    FixedHost host;
+    const HostBinding binding(host);
+    contend(host, 100);
+    const std::uint64_t peak = host.frames.peak_bytes();
+    const std::size_t before = allocations;
+    // But for the memory of the channel's items, once.
+    contend(host, 1000);
+    EXPECT_EQ(allocations, before + 1);
     EXPECT_EQ(host.frames.peak_bytes(), peak);
     EXPECT_EQ(host.frames.live_frames(), 0u);
 }

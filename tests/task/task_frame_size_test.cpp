@@ -1,7 +1,11 @@
 // The bytes of coroutine frames of typical shapes, as this compiler makes them. A frame is what an idle connection
 // costs.
+#include <ferrule/task/channel.hpp>
+#include <ferrule/task/mutex.hpp>
 #include <ferrule/task/scope.hpp>
+#include <ferrule/task/select.hpp>
 #include <ferrule/task/spawn.hpp>
+#include <ferrule/task/stream.hpp>
 #include <ferrule/task/task_group.hpp>
 #include <ferrule/task/when_all.hpp>
 #include <ferrule/task/when_any.hpp>
@@ -119,6 +123,21 @@ struct Handle {
     co_await group.join();
 }
 
+[[gnu::noinline]] Measured locks(Mutex& mutex) {
+    const auto guard = co_await mutex.lock();
+    co_await Operation();
+}
+[[gnu::noinline]] Measured sends_and_receives(Channel<int>& channel) {
+    const auto sent = co_await channel.send(1);
+    const auto received = co_await channel.receive();
+}
+[[gnu::noinline]] Measured selects(Channel<int>& channel) {
+    co_await select(channel.receive(), Operation());
+}
+[[gnu::noinline]] Stream<int> numbers() {
+    co_yield 1;
+}
+
 [[maybe_unused, gnu::noinline]] Task<> scoped(CancelScope& scope) {
     return with_scope(scope, child());
 }
@@ -166,6 +185,12 @@ TEST_F(FrameSize, OfTypicalShapes) {
     expect_at_most("reads_environment", 72, [] { return reads_environment(); });
     expect_at_most("awaits_both", 96, [] { return awaits_both(); });
     expect_at_most("awaits_group", 216, [] { return awaits_group(); });
+    // What waits for another task has its node in the frame, and no memory beside it.
+    Mutex mutex;
+    Channel<int> channel(1);
+    expect_at_most("locks", 168, [&] { return locks(mutex); });
+    expect_at_most("sends_and_receives", 264, [&] { return sends_and_receives(channel); });
+    expect_at_most("selects", 320, [&] { return selects(channel); });
 }
 
 TEST_F(FrameSize, OfTheLibrarysCoroutines) {
@@ -178,6 +203,8 @@ TEST_F(FrameSize, OfTheLibrarysCoroutines) {
     expect_block_at_most("with_scope", 64 + 160, [&] { return scoped(scope); });
     expect_block_at_most("when_all_of_two", 2 * 64 + 256, [] { return all_of_two(); });
     expect_block_at_most("when_any_of_two", 2 * 64 + 288, [] { return any_of_two(); });
+    // With its context, of 112 bytes.
+    expect_block_at_most("stream", 112 + 112, [] { return numbers(); });
 #endif
 }
 
