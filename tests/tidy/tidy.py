@@ -19,7 +19,7 @@ from source import Token
 # The floors of docs/design.md. A file may include what is below its own floor, and its own folder; nothing beside it.
 FLOORS = {
     "ring": 1, "task": 1, "reactor": 2, "net": 3, "fs": 3, "server": 4, "client": 5,
-    "tls": 6, "http": 6, "assets": 6, "redis": 6, "postgres": 6, "asio": 6,
+    "admin": 6, "tls": 6, "http": 6, "assets": 6, "redis": 6, "postgres": 6, "asio": 6,
 }  # fmt: skip
 # Who may include its neighbour on the same floor all the same: connections send files.
 NEIGHBOURS = {("net", "fs")}
