@@ -108,6 +108,13 @@ class Links(Checked):
         self.write("docs/other.md", "```sh", "[not a](link)", "```", "`[nor](this)`, [outside](https://example.org/none)")
         self.assert_errors(links.check(self.root))
 
+    def test_tests_that_a_page_names_are_there(self):
+        self.write("tests/net/page_test.cpp", "TEST(Page, opens) {}", "TEST_P(Page, closes) {}")
+        self.write("docs/page.md", "# A", "[`Page.opens`](../tests/net/page_test.cpp), [`Page.closes`](../tests/net/page_test.cpp)")
+        self.assert_errors(links.check(self.root))
+        self.write("docs/page.md", "# A", "[`Page.turns`](../tests/net/page_test.cpp)", "[`Page.opens`](../tests/net/none_test.cpp)")
+        self.assert_errors(links.check(self.root), "docs/page.md:2: ../tests/net/page_test.cpp: it has no test Page.turns", "docs/page.md:3:")
+
     def test_missing_files_and_headings(self):
         self.write("README.md", "# Title", "", "[a](docs/none.md)", "[b](#none) [c](README.md#none-either)")
         self.assert_errors(links.check(self.root), "README.md:3: docs/none.md", "README.md:4: #none", "README.md:4: README.md#none-either")

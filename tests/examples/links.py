@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that the links between the pages, and from them to sources, lead somewhere: the file exists, and so does the heading behind the #."""
+"""Checks that the links between the pages, and from them to sources, lead somewhere: the file exists, and so does the heading behind the #, or the test."""
 
 import argparse
 import pathlib
@@ -7,6 +7,8 @@ import re
 import sys
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# A test of GoogleTest, and the file that it is said to be in.
+TEST = re.compile(r"\[`(\w+)\.(\w+)`\]\(([^)\s#]+_test\.cpp)\)")
 # Outside the repository, and so not looked at.
 ELSEWHERE = re.compile(r"[a-z]+:")
 # What a benchmark run writes; it may not have been run yet.
@@ -56,7 +58,15 @@ def check(root):
                 else:
                     continue
                 errors.append(f"{page.relative_to(root).as_posix()}:{number}: {target}: {what}")
+            errors += missing_tests(root, page, number, line)
     return errors
+
+
+def missing_tests(root, page, number, line):
+    for suite, name, target in TEST.findall(line):
+        file = page.parent / target
+        if file.exists() and not re.search(rf"TEST(_F|_P)?\({suite}, {name}\)", file.read_text()):
+            yield f"{page.relative_to(root).as_posix()}:{number}: {target}: it has no test {suite}.{name}"
 
 
 def main():

@@ -260,6 +260,41 @@ TEST(RingSetup, RingWorksWithoutARegisteredDescriptor) {
     EXPECT_EQ(ring.enter(1, Ring::no_timeout), 1);
 }
 
+/// Knows how to leave a wait out of the count, or does not.
+class CountingKernel final : public ForwardingKernel {
+public:
+    explicit CountingKernel(bool knows) : knows_(knows) {}
+
+    int io_uring_setup(std::uint32_t entries, abi::Parameters* parameters) noexcept override {
+        const int result = ForwardingKernel::io_uring_setup(entries, parameters);
+        parameters->features &= ~abi::feature_no_iowait;
+        parameters->features |= knows_ ? abi::feature_no_iowait : 0;
+        return result;
+    }
+    int io_uring_enter(int fd, std::uint32_t to_submit, std::uint32_t min_complete, std::uint32_t flags,
+                       const void* argument, std::size_t argument_size) noexcept override {
+        if (min_complete != 0) left_out = (flags & abi::enter_no_iowait) != 0;
+        return ForwardingKernel::io_uring_enter(fd, to_submit, min_complete, flags & ~abi::enter_no_iowait, argument,
+                                                argument_size);
+    }
+
+    bool left_out = false;
+
+private:
+    bool knows_;
+};
+
+TEST(RingSetup, WaitsAreNotCountedAsIoWaitWhereTheKernelCan) {
+    for (const bool knows : {true, false}) {
+        CountingKernel kernel(knows);
+        Ring::Options options;
+        options.entries = 8;
+        Ring ring = make_ring(kernel, options);
+        EXPECT_EQ(ring.enter(1, 1'000), 0);
+        EXPECT_EQ(kernel.left_out, knows);
+    }
+}
+
 TEST(RingSetup, EnableErrorIsReturned) {
     ForwardingKernel kernel;
     Ring::Options options = sized(8);
