@@ -185,6 +185,41 @@ ferrule::Task<> plaintext(ferrule::Connection connection) {
     }
 }
 
+// The options of docs/tuning.md, to be tried and measured.
+struct Tuning {
+    std::uint32_t submission_poll_ms = 0;
+    std::uint32_t napi_busy_poll_us = 0;
+    std::uint32_t min_wait_us = 0;
+    bool growing_queues = false;
+    bool local_memory = false;
+    bool huge_pages = false;
+
+    void add_to(playground::CommandLine& line) {
+        line.add("--submission-poll", "MILLISECONDS",
+                 "a thread of the kernel's submits, and sleeps after so long; default 0: off", submission_poll_ms);
+        line.add("--napi-busy-poll", "MICROSECONDS", "poll the network cards this long before sleeping; default 0: off",
+                 napi_busy_poll_us);
+        line.add("--min-wait", "MICROSECONDS", "gather completions this long; default 0: off", min_wait_us);
+        line.add("--growing-queues", "begin with queues of 32 and 128, which grow when they are full", growing_queues);
+        line.add("--local-memory", "bind each reactor to a CPU, and its memory to the node of that", local_memory);
+        line.add("--huge-pages", "put buffers on huge pages", huge_pages);
+    }
+
+    void apply(ferrule::ServerOptions& options) const {
+        options.reactor.submission_poll = std::chrono::milliseconds(submission_poll_ms);
+        options.reactor.napi_busy_poll = std::chrono::microseconds(napi_busy_poll_us);
+        options.reactor.min_wait = std::chrono::microseconds(min_wait_us);
+        if (growing_queues) {
+            options.reactor.submission_entries = 32;
+            options.reactor.completion_entries = 128;
+            options.reactor.submission_entries_max = 1024;
+            options.reactor.completion_entries_max = 4096;
+        }
+        options.pin_reactors = options.reactor.local_memory = local_memory;
+        if (huge_pages) options.network.huge_pages = ferrule::HugePages::transparent;
+    }
+};
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -197,8 +232,11 @@ int main(int count, char** arguments) {
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", options.reactors);
     line.add("--spin", "MICROSECONDS", "look for work this long before sleeping; default 0", spin_us);
     line.add("--defer-accept", "accept connections only when their first bytes are there", options.defer_accept);
+    Tuning tuning;
+    tuning.add_to(line);
     line.parse(count, arguments);
     options.reactor.spin = std::chrono::microseconds(spin_us);
+    tuning.apply(options);
 
     try {
         ferrule::Server server(options);

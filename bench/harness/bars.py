@@ -10,6 +10,13 @@ ASIO_EPOLL = "asio_epoll"
 ASIO_URING = "asio_uring"
 FERRULE_SPIN = "ferrule_spin"
 RAW_URING_SPIN = "raw_uring_spin"
+# With one of the options of docs/tuning.md each.
+FERRULE_SUBMISSION_POLL = "ferrule_submission_poll"
+FERRULE_NAPI = "ferrule_napi"
+FERRULE_MIN_WAIT = "ferrule_min_wait"
+FERRULE_GROWING = "ferrule_growing"
+FERRULE_PLACED = "ferrule_placed"
+FERRULE_HUGE_PAGES = "ferrule_huge_pages"
 # A raw loop in the place of a server, where the kernel is one that does nothing.
 RAW_LOOP = "raw_loop"
 
@@ -27,7 +34,8 @@ HAPROXY_SPLICE = "haproxy_splice"
 PEERS = (RAW_URING, RAW_EPOLL, NGINX, ASIO_EPOLL, ASIO_URING)
 ECHOES = (FERRULE, FERRULE_COPIED, FERRULE_BUFFERED, FERRULE_STREAMED, RAW_ECHO)
 PROXIES = (FERRULE, RAW_PROXY, HAPROXY, HAPROXY_SPLICE)
-PROGRAMS = (FERRULE, FERRULE_SPIN, *ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, RAW_SINK, RAW_SOURCE, *PROXIES[1:])
+TUNED = (FERRULE, FERRULE_SUBMISSION_POLL, FERRULE_NAPI, FERRULE_MIN_WAIT, FERRULE_GROWING, FERRULE_PLACED, FERRULE_HUGE_PAGES)
+PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, RAW_SINK, RAW_SOURCE, *PROXIES[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +98,8 @@ SUITES = (
     Suite("pingpong", "ping-pong on one connection", "closed", MEDIAN, connections=1),
     Suite("pingpong-spin", "ping-pong on one connection, with the spin budget", "closed", MEDIAN,
           servers=(FERRULE_SPIN, RAW_URING_SPIN, RAW_URING), connections=1),
+    Suite("tuned64", "keep-alive, 64 connections, with an option each", "closed", CPU, servers=TUNED, saturates=True),
+    Suite("tuned-pingpong", "ping-pong on one connection, with an option each", "closed", MEDIAN, servers=TUNED, connections=1),
     Suite("echo64", "echo of 64 bytes, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=64, saturates=True),
     Suite("echo16k", "echo of 16 KiB, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=16 << 10, saturates=True),
     Suite("stream-in", "a stream in, 4 connections", "push", CPU_MIB, servers=(FERRULE, RAW_SINK), connections=4, saturates=True),

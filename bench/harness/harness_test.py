@@ -333,6 +333,8 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(farm.command(bars.FERRULE, 7)[1:], ["--host", "0.0.0.0", "--port", "7", "--reactors", "1"])
             self.assertIn("--defer-accept", farm.command(bars.FERRULE, 7, suite_of("churn-deferred")))
             self.assertIn("--spin", farm.command(bars.FERRULE_SPIN, 7))
+            for server in suite_of("tuned64").servers[1:]:
+                self.assertEqual(farm.command(server, 7)[-len(servers.TUNING[server]) :], servers.TUNING[server])
 
     def test_patterns(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -27,6 +27,15 @@ STREAM_PIECE_BYTES = {"push": 128 << 10, "pull": 1 << 20, "relay": 1 << 20}
 HAPROXY_PIECE_BYTES = 256 << 10
 # For a server that says nothing to start all its processes.
 SETTLE_SECONDS = 0.05
+# Of each that has one of the options of docs/tuning.md.
+TUNING = {
+    bars.FERRULE_SUBMISSION_POLL: ["--submission-poll", "100"],
+    bars.FERRULE_NAPI: ["--napi-busy-poll", "50"],
+    bars.FERRULE_MIN_WAIT: ["--min-wait", "50"],
+    bars.FERRULE_GROWING: ["--growing-queues"],
+    bars.FERRULE_PLACED: ["--local-memory"],
+    bars.FERRULE_HUGE_PAGES: ["--huge-pages"],
+}
 # Longer than the round trip of the load generator on one connection.
 SPIN_MICROSECONDS = 50
 
@@ -102,7 +111,7 @@ class Farm:
 
     def program(self, name):
         """The path of a program that the build made."""
-        places = {bars.FERRULE: "playground/plaintext", bars.FERRULE_SPIN: "playground/plaintext", USER_COST: "tests/cost/user_cost"}
+        places = dict.fromkeys((bars.FERRULE, bars.FERRULE_SPIN, *TUNING), "playground/plaintext") | {USER_COST: "tests/cost/user_cost"}
         return self._built(places.get(name, f"bench/{name}"))
 
     def command(self, server, port, suite=None):
@@ -125,13 +134,13 @@ class Farm:
             # Of a message, or of a piece of the stream: the size at which the loop costs least.
             options = ["--bytes", str(suite.bytes or STREAM_PIECE_BYTES[kind])]
             return [self.program(server), "--port", str(port), *options, *(["--to", str(backend_of(port))] if kind == "relay" else [])]
-        if server in (bars.FERRULE, bars.FERRULE_SPIN):
+        if server in (bars.FERRULE, bars.FERRULE_SPIN, *TUNING):
             options = ["--host", "0.0.0.0", "--port", str(port), "--reactors", "1"]
             if deferred:
                 options.append("--defer-accept")
             if server == bars.FERRULE_SPIN:
                 options += ["--spin", str(SPIN_MICROSECONDS)]
-            return [self.program(server), *options]
+            return [self.program(server), *options, *TUNING.get(server, [])]
         options = ["--port", str(port)]
         if server == bars.RAW_URING_SPIN:
             server = bars.RAW_URING
