@@ -131,16 +131,11 @@ int main(int count, char** arguments) {
     line.add("--to", "HOST:PORT", "the service: an address or a name, or unix:PATH; default localhost:80", to);
     line.add("--idle", "SECONDS", "end a connection one of whose sides is silent for so long; default 0: never",
              idle_seconds);
-    line.add("--buffers", "NUMBER", "receive buffers of each reactor, a power of two; default 16",
+    line.add("--buffers", "NUMBER", "receive buffers of each reactor, a power of two; default 1024",
              options.network.receive_buffer_count);
-    line.add("--buffer-size", "BYTES", "of each of them; default 262144", options.network.receive_buffer_size);
+    line.add("--buffer-size", "BYTES", "of each of them; default 2048", options.network.receive_buffer_size);
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", options.reactors);
     line.add("--quiet", "say nothing of connections that fail", service.quiet);
-    // Large pieces are what makes a byte cheap, as long as all of them stay in the processor's cache: they are filled
-    // in turn. A connection that is sent from too slowly holds two of them, and then its sender has to wait.
-    options.network.receive_buffer_count = 16;
-    options.network.receive_buffer_size = 256 * 1024;
-    options.network.receive_lease_limit = 2;
     line.parse(count, arguments);
     // One read may bring what all buffers hold, and one write passes it on.
     options.network.write_limit = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(

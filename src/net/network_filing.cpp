@@ -18,7 +18,7 @@ namespace {
 /// cache.
 constexpr std::size_t warm_piece_bytes = 64 * 1024;
 /// Enough pieces for what is sent in one turn.
-constexpr std::size_t warm_piece_count = 8;
+constexpr std::size_t warm_piece_count = 16;
 }  // namespace
 
 /// The pieces are all the same memory: what is read is only to be in the page cache. What the ring reads into is the

@@ -86,15 +86,20 @@ public:
     PipeSignalHeld(const PipeSignalHeld&) = delete;
     PipeSignalHeld& operator=(const PipeSignalHeld&) = delete;
     ~PipeSignalHeld() {
-        // One that waits here came meanwhile; where it was blocked before, it may wait on as another would.
+        // Where it was blocked before, one that came may wait on as another would.
         if (sigismember(&former_, SIGPIPE) != 0) return;
-        const timespec now{};
-        while (::sigtimedwait(&pipe_, nullptr, &now) < 0 && errno == EINTR) {
+        if (raised_) {
+            const timespec now{};
+            while (::sigtimedwait(&pipe_, nullptr, &now) < 0 && errno == EINTR) {
+            }
         }
         ::pthread_sigmask(SIG_SETMASK, &former_, nullptr);
     }
+    /// What was sent was all of it: then none was raised.
+    void sent_all() noexcept { raised_ = false; }
 
 private:
+    bool raised_ = true;  // or may have been
     sigset_t pipe_;
     sigset_t former_;
 };
@@ -252,9 +257,10 @@ public:
         // A flag of the descriptor decides whether it waits, and no argument does. Nothing else of this thread's ring
         // runs meanwhile, so nobody sees the flag.
         if (const int result = set_nonblocking(socket, true); result < 0) return result;
-        const PipeSignalHeld held;
+        PipeSignalHeld held;
         auto from = static_cast<off_t>(offset);
         const ssize_t sent = or_errno(::sendfile(socket, file, &from, length));
+        if (sent == static_cast<ssize_t>(length)) held.sent_all();
         set_nonblocking(socket, false);
         return sent;
     }

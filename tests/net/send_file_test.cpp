@@ -252,13 +252,13 @@ TEST_F(SendFile, HeaderAndSmallBodyLeaveInOneSend) {
 }
 
 TEST_F(SendFile, LargeBodyLeavesWithoutACopyInTurns) {
-    serve(pattern(2'000'000));
+    serve(pattern(4'000'000));
     auto client = engine->connect();
-    client.send(request(0, 2'000'000, 200));
-    static_cast<void>(client.receive(2'000'200));
+    client.send(request(0, 4'000'000, 200));
+    static_cast<void>(client.receive(4'000'200));
     served.ended.wait();
-    EXPECT_GE(kernel.calls(Call::send_file), 4u) << "512 KiB are one turn";
-    engine->eventually("all is counted", [&] { return engine->counters().bytes_sent.value() == 2'000'200u; });
+    EXPECT_GE(kernel.calls(Call::send_file), 4u) << "1 MiB is one turn";
+    engine->eventually("all is counted", [&] { return engine->counters().bytes_sent.value() == 4'000'200u; });
 }
 
 TEST_F(SendFile, ColdPagesAreReadInTheRingFirst) {
