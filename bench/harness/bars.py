@@ -25,17 +25,23 @@ FERRULE_COPIED = "ferrule_copied"
 FERRULE_BUFFERED = "ferrule_buffered"
 FERRULE_STREAMED = "ferrule_streamed"
 RAW_ECHO = "raw_echo"
+RAW_ECHO_COPIED = "raw_echo_copied"
 RAW_SINK = "raw_sink"
+RAW_SINK_SHARED = "raw_sink_shared"
 RAW_SOURCE = "raw_source"
 RAW_PROXY = "raw_proxy"
 HAPROXY = "haproxy"
 HAPROXY_SPLICE = "haproxy_splice"
 
 PEERS = (RAW_URING, RAW_EPOLL, NGINX, ASIO_EPOLL, ASIO_URING)
-ECHOES = (FERRULE, FERRULE_COPIED, FERRULE_BUFFERED, FERRULE_STREAMED, RAW_ECHO)
+FERRULE_ECHOES = (FERRULE, FERRULE_COPIED, FERRULE_BUFFERED, FERRULE_STREAMED)
+ECHOES = (*FERRULE_ECHOES, RAW_ECHO)
+# What a program costs that copies what it receives, and copies what it sends.
+COPYING_ECHOES = (*ECHOES, RAW_ECHO_COPIED)
+SINKS = (FERRULE, RAW_SINK, RAW_SINK_SHARED)
 PROXIES = (FERRULE, RAW_PROXY, HAPROXY, HAPROXY_SPLICE)
 TUNED = (FERRULE, FERRULE_SUBMISSION_POLL, FERRULE_NAPI, FERRULE_MIN_WAIT, FERRULE_GROWING, FERRULE_PLACED, FERRULE_HUGE_PAGES)
-PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, RAW_SINK, RAW_SOURCE, *PROXIES[1:])
+PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, *PROXIES[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +107,8 @@ SUITES = (
     Suite("tuned64", "keep-alive, 64 connections, with an option each", "closed", CPU, servers=TUNED, saturates=True),
     Suite("tuned-pingpong", "ping-pong on one connection, with an option each", "closed", MEDIAN, servers=TUNED, connections=1),
     Suite("echo64", "echo of 64 bytes, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=64, saturates=True),
-    Suite("echo16k", "echo of 16 KiB, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=16 << 10, saturates=True),
-    Suite("stream-in", "a stream in, 4 connections", "push", CPU_MIB, servers=(FERRULE, RAW_SINK), connections=4, saturates=True),
+    Suite("echo16k", "echo of 16 KiB, 64 connections", "echo", CPU_MESSAGE, servers=COPYING_ECHOES, bytes=16 << 10, saturates=True),
+    Suite("stream-in", "a stream in, 4 connections", "push", CPU_MIB, servers=SINKS, connections=4, saturates=True),
     Suite("stream-out", "a stream out, 4 connections", "pull", CPU_MIB, servers=(FERRULE, RAW_SOURCE), connections=4, saturates=True),
     Suite("proxy-tcp", "a stream through a proxy, 4 connections", "relay", CPU_MIB, servers=PROXIES, connections=4, saturates=True),
     Suite("file1m", "a file of 1 MiB, 4 connections", "fetch", CPU_FILE, servers=(FERRULE, NGINX), connections=4, bytes=1 << 20, saturates=True),
@@ -167,7 +173,7 @@ BARS = (
 
 def asked(metric, base, bound, difference, server=FERRULE):
     """What a bar asks for, in words."""
-    of = f" of {server}" if server in ECHOES[1:] else ""
+    of = f" of {server}" if server in FERRULE_ECHOES[1:] else ""
     if difference:
         return f"{metric.title} at most {bound:g} {metric.unit} more than {base}"
     return f"{metric.title}{of} at most {bound:.3g} of {base}" if base else f"{metric.title} at most {bound:g} {metric.unit}"

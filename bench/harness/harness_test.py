@@ -285,6 +285,21 @@ class Reports(unittest.TestCase):
             self.assertNotIn("Infinity", path.read_text())
             self.assertEqual(report.load(path), results)
 
+    def test_suites_that_keep_their_results_keep_their_machine(self):
+        results = self.results()
+        old, new = results["machine"], {"cpu": "Processor <8>", "cpus": 2, "kernel": "6.18"}
+        report.change_machine(results, dict(old))
+        self.assertNotIn("another machine", report.document(results))
+        report.change_machine(results, new)
+        results["suites"]["echo64"] = {key: value for key, value in results["suites"]["keepalive64"].items() if key != "machine"}
+        text = report.document(results)
+        self.assertIn("Processor <8>, 2 CPUs, Linux 6.18, where a suite does not name another machine.", text)
+        self.assertIn("Processor <7>, 2 CPUs, Linux 6.18.", text.split("## keepalive64")[1].split("## echo64")[0])
+        self.assertNotIn("Processor", text.split("## echo64")[1])
+        report.change_machine(results, old)
+        self.assertEqual(results["suites"]["echo64"]["machine"], new)
+        self.assertEqual(results["suites"]["keepalive64"]["machine"], old)
+
     def test_no_results_yet(self):
         self.assertEqual(report.load(pathlib.Path("/nonexistent/results.json")), {"suites": {}})
 
@@ -338,7 +353,7 @@ class CommandLine(unittest.TestCase):
 
     def test_patterns(self):
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("bench/ferrule_patterns", "bench/raw_echo", "bench/raw_proxy", "playground/proxy-tcp"):
+            for name in ("bench/ferrule_patterns", "bench/raw_echo", "bench/raw_sink", "bench/raw_proxy", "playground/proxy-tcp"):
                 program = pathlib.Path(folder) / name
                 program.parent.mkdir(exist_ok=True)
                 program.touch(mode=0o755)
@@ -348,9 +363,13 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(farm.command(bars.FERRULE, 7, echo)[1:], ["--port", "7", "--pattern", "echo"])
             self.assertEqual(farm.command(bars.FERRULE_STREAMED, 7, echo)[-1], "echo-streamed")
             self.assertEqual(farm.command(bars.RAW_ECHO, 7, echo)[1:], ["--port", "7", "--bytes", "16384"])
+            self.assertEqual(farm.command(bars.RAW_ECHO_COPIED, 7, echo)[1:], ["--port", "7", "--bytes", "16384", "--copied"])
+            sink = suite_of("stream-in")
+            self.assertEqual(farm.command(bars.RAW_SINK, 7, sink)[1:], ["--port", "7", "--bytes", "262144"])
+            self.assertEqual(farm.command(bars.RAW_SINK_SHARED, 7, sink)[-1], "--shared")
             proxy = suite_of("proxy-tcp")
             self.assertIn("127.0.0.1:20007", farm.command(bars.FERRULE, 7, proxy))
-            self.assertEqual(farm.command(bars.RAW_PROXY, 7, proxy)[1:], ["--port", "7", "--bytes", "1048576", "--to", "20007"])
+            self.assertEqual(farm.command(bars.RAW_PROXY, 7, proxy)[1:], ["--port", "7", "--bytes", "262144", "--to", "20007"])
             command = farm.command(bars.FERRULE, 7, suite_of("file1m"))
             self.assertEqual(pathlib.Path(command[-1]).stat().st_size, 1 << 20)
             self.assertEqual(command[-4:-1], ["--pattern", "files", "--file"])

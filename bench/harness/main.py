@@ -156,7 +156,7 @@ def main(arguments):
 
     options.output.mkdir(parents=True, exist_ok=True)
     results = report.load(options.output / "results.json")
-    results["machine"] = {**describe_machine(), "server_cpu": server_cpu, "load_cpu": load_cpu}
+    report.change_machine(results, {**describe_machine(), "server_cpu": server_cpu, "load_cpu": load_cpu})
     progress = Progress()
     farm = servers.Farm(options.build, server_cpu)
     bench = measure.Bench(farm, load_cpu, options.ms, options.warmup)

@@ -30,7 +30,9 @@ def svg(results):
         top += max(height for _, height in row) + GAP
     width = 2 * COLUMN_WIDTH + 3 * GAP
     machine = results["machine"]
-    caption = f"Lower is better. Median of rounds with its 95 % interval; dashed: the strictest bar. {machine['cpu']}, Linux {machine['kernel']}."
+    others = "" if all("machine" not in result for result in results["suites"].values()) else ", and others (results.md)"
+    caption = (f"Lower is better. Median of rounds with its 95 % interval; dashed: the strictest bar. {machine['cpu']}, Linux {machine['kernel']}"
+               f"{others}.")
     body.append(text(GAP, top, caption, size=11))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top + GAP}" width="{width}" height="{top + GAP}" '

@@ -190,12 +190,27 @@ def round_length(suite, result):
     return f" of {result['milliseconds']} ms" if suite.is_load else ""
 
 
+def change_machine(results, machine):
+    """From now on it is this machine that measures. The suites that keep their results keep the machine that they are of."""
+    if "machine" in results:
+        for result in results["suites"].values():
+            if results["machine"] != machine:
+                result.setdefault("machine", results["machine"])
+    results["machine"] = machine
+
+
+def described(machine):
+    return f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}"
+
+
 def document(results):
     """Every table, as Markdown."""
     machine = results["machine"]
+    others = [result["machine"] for result in results["suites"].values() if "machine" in result]
+    unless = ", where a suite does not name another machine" if others else ""
     parts = [
         "# Results",
-        f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}. How to read this: README.md in this folder.",
+        f"{described(machine)}{unless}. How to read this: README.md in this folder.",
     ]
     if results["bars"]:
         parts += ["## Bars", bars_table(results["bars"])]
@@ -204,7 +219,8 @@ def document(results):
         if result is None:
             continue
         parts.append(f"## {suite.name}: {suite.title}")
-        parts.append(f"{result['when']}, commit {result['commit']}, {result['rounds']} rounds{round_length(suite, result)}.")
+        where = f" {described(result['machine'])}." if "machine" in result else ""
+        parts.append(f"{result['when']}, commit {result['commit']}, {result['rounds']} rounds{round_length(suite, result)}.{where}")
         parts += result["notes"]
         parts.append(suite_table(suite, result))
         missing = sorted({entry["system_calls_missing"] for entry in result["servers"].values() if entry.get("system_calls_missing")})

@@ -23,8 +23,10 @@ USER_COST = "user_cost"
 PATTERNS = "ferrule_patterns"
 _PATTERN_OF = {"echo": "echo", "push": "sink", "pull": "source", "fetch": "files"}
 # At which the raw loops cost least by the byte, by trial from 64 KiB to 1 MiB; likewise for haproxy, from 16 KiB, its default.
-STREAM_PIECE_BYTES = {"push": 128 << 10, "pull": 1 << 20, "relay": 1 << 20}
+STREAM_PIECE_BYTES = {"push": 256 << 10, "pull": 1 << 20, "relay": 256 << 10}
 HAPROXY_PIECE_BYTES = 256 << 10
+# Raw loops that are others with an option.
+_VARIANTS = {bars.RAW_ECHO_COPIED: (bars.RAW_ECHO, "--copied"), bars.RAW_SINK_SHARED: (bars.RAW_SINK, "--shared")}
 # For a server that says nothing to start all its processes.
 SETTLE_SECONDS = 0.05
 # Of each that has one of the options of docs/tuning.md.
@@ -126,14 +128,17 @@ class Farm:
         if server == bars.FERRULE and kind == "relay":
             return [self._built("playground/proxy-tcp"), "--host", "127.0.0.1", "--port", str(port), "--reactors", "1",
                     "--to", f"127.0.0.1:{backend_of(port)}", "--quiet"]
-        if kind in _PATTERN_OF and (server == bars.FERRULE or server in bars.ECHOES[1:-1]):
+        if kind in _PATTERN_OF and (server == bars.FERRULE or server in bars.FERRULE_ECHOES[1:]):
             pattern = _PATTERN_OF[kind] + server.removeprefix(bars.FERRULE).replace("_", "-")
             file = ["--file", str(self._file(suite.bytes))] if kind == "fetch" else []
             return [self._built(f"bench/{PATTERNS}"), "--port", str(port), "--pattern", pattern, *file]
         if kind in ("echo", "push", "pull", "relay"):
             # Of a message, or of a piece of the stream: the size at which the loop costs least.
             options = ["--bytes", str(suite.bytes or STREAM_PIECE_BYTES[kind])]
-            return [self.program(server), "--port", str(port), *options, *(["--to", str(backend_of(port))] if kind == "relay" else [])]
+            if kind == "relay":
+                options += ["--to", str(backend_of(port))]
+            server, *variant = _VARIANTS.get(server, (server,))
+            return [self.program(server), "--port", str(port), *options, *variant]
         if server in (bars.FERRULE, bars.FERRULE_SPIN, *TUNING):
             options = ["--host", "0.0.0.0", "--port", str(port), "--reactors", "1"]
             if deferred:

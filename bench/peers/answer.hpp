@@ -77,6 +77,8 @@ struct PeerOptions {
     bool deferred = false;  // TCP_DEFER_ACCEPT on the listener
     bool spin = false;      // raw_uring without --churn: never sleep
     unsigned bytes = 64;    // raw_echo: of a message
+    bool copied = false;    // raw_echo: copy each message out of where it came, and again for its send
+    bool shared = false;    // raw_sink: receive from all connections into the same memory
     uint16_t to = 8081;     // raw_proxy: the port on 127.0.0.1 that it leads to
 };
 
@@ -99,6 +101,10 @@ inline PeerOptions parse_options(int count, char** arguments) {
             options.deferred = true;
         } else if (argument == "--spin") {
             options.spin = true;
+        } else if (argument == "--copied") {
+            options.copied = true;
+        } else if (argument == "--shared") {
+            options.shared = true;
         } else if (argument == "--port" && index + 1 < count) {
             parse_number(argument, arguments[++index], options.port);
         } else if (argument == "--bytes" && index + 1 < count) {
@@ -106,7 +112,9 @@ inline PeerOptions parse_options(int count, char** arguments) {
         } else if (argument == "--to" && index + 1 < count) {
             parse_number(argument, arguments[++index], options.to);
         } else {
-            std::fprintf(stderr, "usage: %s [--port N] [--churn] [--deferred] [--spin] [--bytes N] [--to PORT]\n",
+            std::fprintf(stderr,
+                         "usage: %s [--port N] [--churn] [--deferred] [--spin] [--bytes N] [--copied] [--shared] "
+                         "[--to PORT]\n",
                          arguments[0]);
             std::exit(argument == "--help" ? 0 : 2);
         }
@@ -139,6 +147,12 @@ inline int listen_on(const PeerOptions& options) {
     check(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address), "bind");
     check(listen(listener, 4096), "listen");
     return listener;
+}
+
+// Memory that begins with a page: the kernel copies into it faster than into any.
+inline char* aligned_memory(size_t bytes) {
+    constexpr size_t page = 4096;
+    return static_cast<char*>(std::aligned_alloc(page, (bytes + page - 1) / page * page));
 }
 
 // Descriptors above this are refused: per-connection state lives in a table indexed by descriptor.

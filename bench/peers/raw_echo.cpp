@@ -1,5 +1,6 @@
 // The ceiling of an echo: what comes is sent back from where it lies. Small messages come by a multishot receive over a
-// buffer ring; large ones into memory of the connection, which costs less from some KiB on.
+// buffer ring; large ones into memory of the connection, which costs less from some KiB on. With --copied large ones
+// are copied twice, as a program does that reads into memory of its own and may change it after each write.
 #include "answer.hpp"
 #include "raw_ring.hpp"
 
@@ -108,12 +109,15 @@ public:
     explicit LargeEcho(const bench::PeerOptions& options)
         : ring_(ring_entries, ring_entries, ring_flags),
           listener_(bench::listen_on(options)),
-          memory_(static_cast<char**>(std::calloc(bench::descriptor_limit, sizeof(char*)))) {}
+          memory_(static_cast<char**>(std::calloc(bench::descriptor_limit, sizeof(char*)))),
+          read_(options.copied ? static_cast<char**>(std::calloc(bench::descriptor_limit, sizeof(char*))) : nullptr),
+          written_(options.copied ? bench::aligned_memory(std::size_t{ring_entries} * large_buffer_bytes) : nullptr) {}
 
     [[noreturn]] void run() {
         accept_all(ring_, listener_);
         while (true) {
             ring_.submit(1);
+            next_written_ = 0;
             ring_.take(ring_.available(), [this](const io_uring_cqe& completion) { handle(completion); });
         }
     }
@@ -125,14 +129,15 @@ private:
             case Operation::accept:
                 if (completion.res >= 0) {
                     const auto accepted = static_cast<unsigned>(completion.res);
-                    if (memory_[accepted] == nullptr) memory_[accepted] = new char[large_buffer_bytes];
+                    if (memory_[accepted] == nullptr) memory_[accepted] = bench::aligned_memory(large_buffer_bytes);
                     receive(accepted);
                 }
                 if ((completion.flags & IORING_CQE_F_MORE) == 0) accept_all(ring_, listener_);
                 break;
             case Operation::receive:
                 if (completion.res > 0) {
-                    send(descriptor, static_cast<uint32_t>(completion.res));
+                    const auto bytes = static_cast<uint32_t>(completion.res);
+                    send(descriptor, read_ != nullptr ? copied(descriptor, bytes) : memory_[descriptor], bytes);
                     receive(descriptor);
                 } else if (completion.res != -ECANCELED) {
                     ::close(static_cast<int>(descriptor));
@@ -146,13 +151,23 @@ private:
         }
     }
 
-    void send(unsigned descriptor, uint32_t bytes) {
+    // The sends of a pass have taken their bytes when its entries have been submitted, so that few blocks are enough,
+    // and these stay in the cache; one that has not says so at once.
+    char* copied(unsigned descriptor, uint32_t bytes) {
+        if (read_[descriptor] == nullptr) read_[descriptor] = bench::aligned_memory(large_buffer_bytes);
+        char* const written = written_ + std::size_t{next_written_++} * large_buffer_bytes;
+        std::memcpy(read_[descriptor], memory_[descriptor], bytes);
+        std::memcpy(written, read_[descriptor], bytes);
+        return written;
+    }
+
+    void send(unsigned descriptor, const char* memory, uint32_t bytes) {
         io_uring_sqe* entry = ring_.next();
         entry->opcode = IORING_OP_SEND;
         entry->fd = static_cast<int>(descriptor);
-        entry->addr = reinterpret_cast<uint64_t>(memory_[descriptor]);
+        entry->addr = reinterpret_cast<uint64_t>(memory);
         entry->len = bytes;
-        entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
+        entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL | (read_ != nullptr ? MSG_DONTWAIT : 0);
         entry->flags = IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_LINK;
         entry->user_data = tag(Operation::send, descriptor);
     }
@@ -170,6 +185,9 @@ private:
     bench::RawRing ring_;
     int listener_;
     char** memory_;
+    char** read_;
+    char* written_;
+    unsigned next_written_ = 0;
 };
 
 }  // namespace

@@ -92,7 +92,7 @@ private:
         ::setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         for (const auto& [from, to] : {std::pair(client, server), std::pair(server, client)}) {
             End& end = ends_[from];
-            if (end.memory == nullptr) end.memory = new char[piece_];
+            if (end.memory == nullptr) end.memory = bench::aligned_memory(piece_);
             end.other = to;
             end.over = false;
         }
