@@ -2,21 +2,9 @@
 #include <ferrule/reactor/call.hpp>
 #include <ferrule/reactor/deadline.hpp>
 
-#include <algorithm>
-
 namespace ferrule::inline v0::detail {
 
 namespace {
-
-/// The earliest deadline of a scope and those that it is below; 0: none.
-std::uint64_t earliest_deadline(const CancelScope* scope) noexcept {
-    std::uint64_t earliest = 0;
-    for (; scope != nullptr; scope = scope->parent()) {
-        const std::uint64_t deadline = scope->deadline_ns();
-        if (deadline != 0 && (earliest == 0 || deadline < earliest)) earliest = deadline;
-    }
-    return earliest;
-}
 
 /// Sends what has to come home. False when home has ended. What `message` is part of may be gone after a success.
 bool send_home(const std::shared_ptr<Inbox>& home, Message& message) noexcept {
@@ -42,7 +30,7 @@ void CallState::launch(const Environment& environment) {
     stage_ = Stage::back;
     refused_ = true;
     if (scope != nullptr && scope->cancelled()) return;
-    deadline_ns_ = earliest_deadline(scope);
+    deadline_ns_ = earliest_deadline_ns(scope);
     trace_ = environment.trace;
     if (target_ == &here) {
         stage_ = Stage::away;

@@ -21,10 +21,14 @@
 #include <ferrule/net/udp_socket.hpp>
 #include <ferrule/reactor/broadcast.hpp>
 #include <ferrule/reactor/call.hpp>
+#include <ferrule/reactor/cron_schedule.hpp>
+#include <ferrule/reactor/cross_channel.hpp>
 #include <ferrule/reactor/deadline.hpp>
+#include <ferrule/reactor/interval.hpp>
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/resume_on.hpp>
+#include <ferrule/reactor/retry.hpp>
 #include <ferrule/reactor/sharded.hpp>
 #include <ferrule/reactor/stop_token.hpp>
 #include <ferrule/ring/buffer_ring.hpp>
@@ -55,6 +59,7 @@
 #include <cstdio>
 #include <functional>
 #include <span>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <string_view>

@@ -83,6 +83,17 @@ struct AwaitResult<Task<T>> {
     return detail::SleepAwaiter{detail::current_reactor("sleep_until").wait_until(monotonic_ns)};
 }
 
+/// The earliest deadline of a scope and of those that it is below, in the nanoseconds of Reactor::now_ns; 0: none. How
+/// long whoever waits there may wait at most. The scopes' own thread.
+[[nodiscard]] inline std::uint64_t earliest_deadline_ns(const CancelScope* scope) noexcept {
+    std::uint64_t earliest = 0;
+    for (; scope != nullptr; scope = scope->parent()) {
+        const std::uint64_t deadline = scope->deadline_ns();
+        if (deadline != 0 && (earliest == 0 || deadline < earliest)) earliest = deadline;
+    }
+    return earliest;
+}
+
 /// Awaits anything with a deadline.
 ///
 /// When the time is up, the scope that the awaited thing runs in is cancelled with CancelReason::deadline, and it ends

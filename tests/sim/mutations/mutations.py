@@ -49,6 +49,8 @@ RESOLVER_ASKING = "src/net/resolver_asking.cpp"
 DATAGRAMS_IN = "src/net/udp_service_receiving.cpp"
 DATAGRAMS_OUT = "src/net/udp_service_sending.cpp"
 FILE_TRANSFER = "src/net/file_transfer.cpp"
+CALL = "src/reactor/call.cpp"
+CROSS_CHANNEL = "src/reactor/cross_channel.cpp"
 
 MUTATIONS = [
     Mutation(
@@ -288,6 +290,34 @@ MUTATIONS = [
         REACTOR,
         "            message->run(message, false);\n            continue;",
         "            if (!MUTATED) message->run(message, false);\n            continue;",
+    ),
+    Mutation(
+        "call-not-cancelled-there",
+        "what was begun for a call goes on when its caller is cancelled",
+        CALL,
+        "    if (delivered && self.runs_there_) self.cancel_there(pursuit.reason);",
+        "    if (delivered && self.runs_there_ && !MUTATED) self.cancel_there(pursuit.reason);",
+    ),
+    Mutation(
+        "call-freed-before-its-pursuit",
+        "the state of a cancelled call is freed when the call is back, while the message that cancels it is away",
+        CALL,
+        "    if (holders_.load(std::memory_order_acquire) != 1 && holders_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;",
+        "    if (holders_.load(std::memory_order_acquire) != 1 && holders_.fetch_sub(1, std::memory_order_acq_rel) != (MUTATED ? 2 : 1)) return;",
+    ),
+    Mutation(
+        "channel-sender-never-told-of-room",
+        "a receiver gives places back without a look at who waits for them",
+        CROSS_CHANNEL,
+        "    ungiven_ = false;\n    consumed_.store(head_, std::memory_order_seq_cst);\n",
+        "    ungiven_ = false;\n    consumed_.store(head_, std::memory_order_seq_cst);\n    if (MUTATED) return;\n",
+    ),
+    Mutation(
+        "channel-rests-over-an-item",
+        "a receiver that has read a ring empty does not look again when it has said so",
+        CROSS_CHANNEL,
+        "    if (notified_.load(std::memory_order_seq_cst) || notified_.exchange(true, std::memory_order_seq_cst)) return;\n    hold();",
+        "    if (notified_.exchange(true, std::memory_order_seq_cst) || (MUTATED && tail_ % 2 == 0)) return;\n    hold();",
     ),
     Mutation(
         "messages-out-of-order",

@@ -38,8 +38,15 @@ void ReactorProgram::run_reactors() {
         return;
     }
     for (const auto& reactor : reactors_) {
-        reactor->on_fault([this](ferrule::Reactor&, const std::exception_ptr&) {
-            if (run_->fired(Fault::operation_fails) == 0) run_->find("an exception has left a task");
+        reactor->on_fault([this](ferrule::Reactor&, const std::exception_ptr& exception) {
+            if (run_->fired(Fault::operation_fails) != 0) return;
+            try {
+                std::rethrow_exception(exception);
+            } catch (const std::exception& error) {
+                run_->find(std::string("an exception has left a task: ") + error.what());
+            } catch (...) {
+                run_->find("an exception has left a task");
+            }
         });
         reactor->on_start([this](ferrule::Reactor& started) {
             Audit::attach(*run_, started, network_);
@@ -60,7 +67,7 @@ void ReactorProgram::run_reactors() {
     if (!run_->wait_until(started, "the start of the reactors")) return;
     if (ended_ == 0) {
         if (main_) main_();
-        const auto over = [this] { return until_() || ended_ != 0; };
+        const auto over = [this] { return until_() || ended_ > outlasted_; };
         if (!run_->wait_until(over, "what the program waits for")) return;
     }
     for (const auto& reactor : reactors_) {

@@ -28,6 +28,8 @@ public:
     void until(std::function<bool()> condition) { until_ = std::move(condition); }
     /// Called for each reactor when all have ended.
     void on_end(std::function<void(ferrule::Reactor&)> function) { on_end_ = std::move(function); }
+    /// So many reactors may end before the others without ending the program.
+    void outlast(std::size_t reactors) noexcept { outlasted_ = reactors; }
     void start();
 
     /// The reactors, while the program runs.
@@ -48,6 +50,7 @@ private:
     std::vector<std::unique_ptr<ferrule::Reactor>> reactors_;
     std::size_t started_ = 0;
     std::size_t ended_ = 0;
+    std::size_t outlasted_ = 0;
 };
 
 }  // namespace ferrule_test

@@ -28,5 +28,6 @@ extern const Workload files_workload;
 extern const Workload streams_workload;
 extern const Workload tcp_proxy_workload;
 extern const Workload day_workload;
+extern const Workload crossing_workload;
 
 }  // namespace ferrule_test
