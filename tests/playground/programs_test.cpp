@@ -19,6 +19,7 @@
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -265,7 +266,7 @@ TEST_P(Programs, SaysWhatToTypeAndEndsWithZeroOnASignal) {
 
 INSTANTIATE_TEST_SUITE_P(All, Programs,
                          testing::Values("plaintext", "echo", "raw", "hop", "multiport", "pipe", "stream", "big",
-                                         "proxy-tcp", "udp-echo"),
+                                         "proxy-tcp", "udp-echo", "timer", "chat"),
                          [](const auto& each) {
                              std::string name = each.param;
                              std::replace(name.begin(), name.end(), '-', '_');
@@ -579,6 +580,179 @@ TEST_F(Playground, APortThatIsTakenIsReported) {
         EXPECT_EQ(second.rest(), std::string(name) + ": bind 127.0.0.1:" + port + ": Address already in use\n");
         EXPECT_EQ(second.exit_status(), 1);
     }
+}
+
+// The status line and the body of the next answer.
+std::string timer_answer(Client& client) {
+    std::string head;
+    while (!head.ends_with("\r\n\r\n")) {
+        const std::string byte = client.receive(1);
+        if (byte.empty()) return "ended after " + head;
+        head += byte;
+    }
+    constexpr std::string_view length = "Content-Length: ";
+    const std::size_t at = head.find(length);
+    if (at == head.npos) return "no length in " + head;
+    const std::string body = client.receive(std::stoul(head.substr(at + length.size())));
+    return head.substr(0, head.find("\r\n")) + " | " + body.substr(0, body.find('\n'));
+}
+
+TEST_F(Playground, TimerAnswersAfterTheTimeThatWasAskedFor) {
+    Program program("timer", somewhere);
+    Client client(program.ports().at(0));
+    client.send("GET /0 HTTP/1.1\r\n\r\nGET /20 HTTP/1.1\r\nHost: here\r\n\r\nGET /1 HT");
+    EXPECT_EQ(timer_answer(client), "HTTP/1.1 200 OK | after 0 ms");
+    EXPECT_EQ(timer_answer(client), "HTTP/1.1 200 OK | after 20 ms");
+    client.send("TP/1.1\r\nConnection: Close\r\n\r\n");
+    EXPECT_EQ(timer_answer(client), "HTTP/1.1 200 OK | after 1 ms");
+    EXPECT_EQ(client.receive_all(), "");
+}
+
+TEST_F(Playground, TimerSaysWhatItDoesNotTake) {
+    Program program("timer", somewhere_and({"--max", "1000"}));
+    const auto port = program.ports().at(0);
+    const std::string hint = " | GET /<milliseconds>, at most 1000";
+    Client client(port);
+    client.send("GET /1001 HTTP/1.1\r\n\r\n");
+    EXPECT_EQ(timer_answer(client), "HTTP/1.1 400 Bad Request" + hint);
+    client.send("GET /99999999999999999999 HTTP/1.1\r\n\r\n");
+    EXPECT_EQ(timer_answer(client), "HTTP/1.1 400 Bad Request" + hint);
+    for (const char* target : {"/", "/soon", "/-1", "/1x", "/1?x"}) {
+        client.send("GET " + std::string(target) + " HTTP/1.1\r\n\r\n");
+        EXPECT_EQ(timer_answer(client), "HTTP/1.1 404 Not Found" + hint) << target;
+    }
+    const std::vector<std::pair<std::string, std::string>> last_words = {
+        {"POST /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 405 Method Not Allowed" + hint},
+        {"GET /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 200 OK | after 1 ms"},
+        {"GET /1 HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK | after 1 ms"},
+        {"GET /1 HTTP/2.0\r\n\r\n", "HTTP/1.1 505 HTTP Version Not Supported" + hint},
+        {"GET 1 HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request" + hint},
+        {"GET\r\n\r\n", "HTTP/1.1 400 Bad Request" + hint},
+        {"\r\n\r\n", "HTTP/1.1 400 Bad Request" + hint},
+        {"GET /1 HTTP/1.1\r\nX: " + std::string(5000, 'x'), "HTTP/1.1 431 Request Header Fields Too Large" + hint},
+    };
+    for (const auto& [request, expected] : last_words) {
+        Client other(port);
+        other.send(request);
+        EXPECT_EQ(timer_answer(other), expected) << request.substr(0, 40);
+        EXPECT_EQ(other.receive_all(), "") << request.substr(0, 40);
+    }
+}
+
+TEST_F(Playground, TimerEndsWhileRequestsWait) {
+    Program program("timer", somewhere);
+    Client client(program.ports().at(0));
+    client.send("GET /0 HTTP/1.1\r\n\r\nGET /60000 HTTP/1.1\r\n\r\n");
+    EXPECT_EQ(timer_answer(client), "HTTP/1.1 200 OK | after 0 ms");
+    program.signal(SIGTERM);
+    program.signal(SIGTERM);
+    program.signal(SIGINT);
+    EXPECT_EQ(client.receive_all().find("200 OK"), std::string::npos);
+    EXPECT_EQ(program.exit_status(), 0);
+}
+
+// The next line of the room, without its end.
+std::string room_line(Client& client) {
+    std::string line;
+    for (std::string byte = client.receive(1); !byte.empty() && byte != "\n"; byte = client.receive(1)) line += byte;
+    return line;
+}
+
+void enter_room(Client& client, const std::string& name) {
+    client.send(name + "\n");
+    constexpr std::string_view question = "your name? ";
+    EXPECT_EQ(client.receive(question.size()), question);
+    EXPECT_EQ(room_line(client), "* " + name + " has joined");
+}
+
+TEST_F(Playground, ChatLinesGoToAllWhereverTheyAre) {
+    Program program("chat", somewhere);
+    const auto port = program.ports().at(0);
+    // Of eight, some are on either reactor, or the lines go the short way.
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int number = 0; number < 8; ++number) {
+        clients.push_back(std::make_unique<Client>(port));
+        const std::string name = "member-" + std::to_string(number);
+        enter_room(*clients.back(), name);
+        for (int other = 0; other < number; ++other)
+            EXPECT_EQ(room_line(*clients[static_cast<std::size_t>(other)]), "* " + name + " has joined");
+    }
+    for (int number = 0; number < 8; ++number) {
+        for (int line = 0; line < 10; ++line)
+            clients[static_cast<std::size_t>(number)]->send("line " + std::to_string(line) + "\r\n");
+        for (const auto& client : clients) {
+            for (int line = 0; line < 10; ++line) {
+                ASSERT_EQ(room_line(*client), "member-" + std::to_string(number) + ": line " + std::to_string(line));
+            }
+        }
+    }
+    clients[0]->send("/who\n");
+    const std::string who = room_line(*clients[0]);
+    EXPECT_TRUE(who.starts_with("* here are ")) << who;
+    for (int number = 0; number < 8; ++number) EXPECT_NE(who.find(" member-" + std::to_string(number)), who.npos);
+    clients[7]->send("/quit\n");
+    EXPECT_EQ(room_line(*clients[0]), "* member-7 leaves: has left");
+    EXPECT_EQ(clients[7]->receive_all(), "* you leave: has left\n");
+    clients[6]->end();
+    EXPECT_EQ(room_line(*clients[0]), "* member-6 leaves: has gone");
+    clients[5]->reset();
+    EXPECT_EQ(room_line(*clients[0]), "* member-5 leaves: connection lost");
+    program.signal(SIGTERM);
+    EXPECT_EQ(program.exit_status(), 0);
+}
+
+TEST_F(Playground, ChatNamesAreOneMembersEach) {
+    Program program("chat", somewhere);
+    const auto port = program.ports().at(0);
+    Client first(port);
+    enter_room(first, "alice");
+    Client second(port);
+    second.send("alice\n not a name\n\n" + std::string(25, 'x') + "\n");
+    EXPECT_EQ(room_line(second), "your name? somebody has this name");
+    for (int refused = 0; refused < 3; ++refused)
+        EXPECT_EQ(room_line(second), "your name? a name has 1 to 24 letters, digits, - and _");
+    enter_room(second, "bob");
+    EXPECT_EQ(room_line(first), "* bob has joined");
+    first.send("/quit\n");
+    EXPECT_EQ(room_line(second), "* alice leaves: has left");
+    EXPECT_EQ(first.receive_all(), "* you leave: has left\n");
+    // The name is free when the connection has ended.
+    Client third(port);
+    enter_room(third, "alice");
+    EXPECT_EQ(room_line(second), "* alice has joined");
+}
+
+TEST_F(Playground, ChatTakesNoHostileLines) {
+    Program program("chat", somewhere);
+    const auto port = program.ports().at(0);
+    Client watcher(port);
+    enter_room(watcher, "watcher");
+    Client hostile(port);
+    enter_room(hostile, "hostile");
+    EXPECT_EQ(room_line(watcher), "* hostile has joined");
+    hostile.send(std::string("\x1b[2J\x00!\n", 7));
+    EXPECT_EQ(room_line(watcher), "hostile: ?[2J?!");
+    hostile.send(std::string(2000, 'x'));
+    EXPECT_EQ(room_line(watcher), "* hostile leaves: line too long");
+}
+
+TEST_F(Playground, ChatDropsWhoReadsTooSlowly) {
+    Program program("chat", somewhere_and({"--outbox", "4000"}));
+    const auto port = program.ports().at(0);
+    Client speaker(port);
+    enter_room(speaker, "speaker");
+    Client slow(port);
+    enter_room(slow, "slow");
+    EXPECT_EQ(room_line(speaker), "* slow has joined");
+    // What the kernel's buffers hold is not the room's affair: it goes on until they are full.
+    const std::string line(900, 'x');
+    std::string heard;
+    for (int number = 0; number < 100'000 && !heard.starts_with("* slow"); ++number) {
+        speaker.send(line + "\n");
+        heard = room_line(speaker);
+        ASSERT_FALSE(heard.empty());
+    }
+    EXPECT_EQ(heard, "* slow leaves: reads too slowly");
 }
 
 }  // namespace

@@ -50,15 +50,7 @@ class Sharded {
 public:
     /// Room for the values of `size` reactors, each made from its reactor if T can be, and from nothing otherwise. For
     /// a server: `Sharded<T> values{server.reactors()}`.
-    explicit Sharded(std::size_t size) requires(std::constructible_from<T, Reactor&> || std::default_initializable<T>)
-        : Sharded(size, [](Reactor& reactor) {
-              if constexpr (std::constructible_from<T, Reactor&>) {
-                  return T(reactor);
-              } else {
-                  static_cast<void>(reactor);
-                  return T();
-              }
-          }) {}
+    explicit Sharded(std::size_t size) : Sharded(size, &Sharded::make_one) {}
     /// The values are made by `make(reactor)`, on the reactors' threads, so on several at once.
     Sharded(std::size_t size, std::function<T(Reactor&)> make) : make_(std::move(make)), shards_(size) {}
     Sharded(const Sharded&) = delete;
@@ -141,6 +133,15 @@ public:
     }
 
 private:
+    static T make_one([[maybe_unused]] Reactor& reactor) {
+        if constexpr (std::constructible_from<T, Reactor&>) {
+            return T(reactor);
+        } else {
+            static_assert(std::default_initializable<T>, "say how the values are made: Sharded(size, make)");
+            return T();
+        }
+    }
+
     struct alignas(64) Shard {
         std::atomic<Reactor*> reactor{nullptr};  // for ever, once it is there
         std::shared_ptr<Inbox> inbox;
