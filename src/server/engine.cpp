@@ -2,6 +2,7 @@
 #include <ferrule/ring/error.hpp>
 #include <ferrule/ring/prepare.hpp>
 #include <ferrule/server/inherited_sockets.hpp>
+#include <ferrule/task/describe_live_tasks.hpp>
 
 #include "server/engine.hpp"
 
@@ -87,10 +88,22 @@ std::vector<Address> Server::Engine::addresses() const {
     return addresses_;
 }
 
+std::string Server::Engine::describe_live_tasks() const {
+    std::string text;
+    const std::lock_guard lock(mutex_);
+    for (const auto& member : members_) {
+        if (member->reactor == nullptr) continue;
+        text += "reactor " + std::to_string(member->reactor->id()) + ": ";
+        text += ferrule::describe_live_tasks(*member->reactor);
+    }
+    return text;
+}
+
 ServerCounters Server::Engine::counters() const {
     const std::lock_guard lock(mutex_);
     if (members_.empty()) return final_counters_;
     ServerCounters sum;
+    if (stall_detector_ != nullptr) sum.stalls = stall_detector_->stalls();
     for (const auto& member : members_) {
         if (member->reactor == nullptr) continue;
         sum.faults += member->reactor->counters().faults.value();
@@ -297,7 +310,23 @@ void Server::Engine::give_sockets_to_reactors() {
     }
 }
 
+void Server::Engine::watch_for_stalls() {
+    if (options_.stall_threshold.count() == 0) return;
+    std::unique_ptr<StallDetector> detector;
+    try {
+        detector = std::make_unique<StallDetector>(
+            StallDetectorOptions{.threshold = options_.stall_threshold, .signal = options_.stall_signal}, kernel_);
+    } catch (...) {
+        throw start_error("the stall detector", std::current_exception());
+    }
+    if (stall_hook) detector->on_stall(stall_hook);
+    for (const auto& member : members_) detector->watch(*member->reactor);
+    const std::lock_guard lock(mutex_);
+    stall_detector_ = std::move(detector);
+}
+
 void Server::Engine::serve() {
+    watch_for_stalls();
     ReactorOptions control_options;
     control_options.submission_entries = control_entries;
     std::unique_ptr<Reactor> control;
@@ -533,6 +562,7 @@ void Server::Engine::fail(std::exception_ptr failure) {
 void Server::Engine::clean_up() noexcept {
     std::vector<std::unique_ptr<Member>> members;
     std::unique_ptr<Reactor> control;
+    std::unique_ptr<StallDetector> detector;
     {
         const ServerCounters counted = counters();
         const std::lock_guard lock(mutex_);
@@ -540,7 +570,9 @@ void Server::Engine::clean_up() noexcept {
         final_counters_.reactors = 0;
         members.swap(members_);
         control.swap(control_);
+        detector.swap(stall_detector_);
     }
+    detector.reset();
     for (const auto& member : members) {
         member->reactor.reset();
         for (const Socket& socket : member->sockets) {

@@ -4,6 +4,7 @@
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/reactor/reactor.hpp>
+#include <ferrule/reactor/stall_detector.hpp>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/server/options.hpp>
 #include <ferrule/server/server.hpp>
@@ -21,6 +22,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace ferrule::inline v0 {
@@ -41,11 +43,13 @@ public:
     std::size_t reactor_count() const;
     std::uint16_t port() const;
     std::vector<Address> addresses() const;
+    std::string describe_live_tasks() const;
     ServerCounters counters() const;
 
     std::vector<std::function<void(Reactor&)>> start_hooks;
     std::function<void(Reactor&, std::exception_ptr)> fault_hook;
     Log::Function log_function;
+    std::function<void(const StallReport&)> stall_hook;
     std::vector<std::function<void()>> listening_hooks;
 
 private:
@@ -75,6 +79,7 @@ private:
     void stop_now();
     void fail(std::exception_ptr failure);
 
+    void watch_for_stalls();
     void serve();
     void clean_up() noexcept;
 
@@ -84,12 +89,14 @@ private:
     std::vector<std::unique_ptr<Member>> members_;
     const HandOver hand_over_;
 
-    // Of what other threads ask for: the next three, and the coming and going of members_ and control_.
+    // Of what other threads ask for: the next three, and the coming and going of members_, stall_detector_ and
+    // control_.
     mutable Mutex mutex_;
     unsigned stops_asked_ = 0;
     std::vector<Address> addresses_;
     ServerCounters final_counters_;
 
+    std::unique_ptr<StallDetector> stall_detector_;
     std::unique_ptr<Reactor> control_;
     // The control's.
     std::unique_ptr<Signals> signals_;

@@ -221,6 +221,11 @@ void validate(const ServerOptions& options) {
     check_port(check, options);
     check.range("reactors", options.reactors, 0u, reactors_max);
     check.duration("drain_timeout", options.drain_timeout, timeout_max);
+    check.duration("stall_threshold", options.stall_threshold, timeout_max);
+    // SIGKILL and SIGSTOP cannot be handled; with others it is known when they are asked for.
+    check.range("stall_signal", options.stall_signal, 1, _NSIG - 1);
+    if (options.stall_signal == SIGKILL || options.stall_signal == SIGSTOP)
+        check.refuse("stall_signal", "no handler can have SIGKILL or SIGSTOP");
     check_cpus(check, "cpus", options.cpus);
     check_cpus(check, "submission_poll_cpus", options.submission_poll_cpus);
     if (!options.cpus.empty() && options.pin_reactors)

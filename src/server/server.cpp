@@ -32,6 +32,10 @@ void Server::on_log(Log::Function function) {
     engine_->log_function = std::move(function);
 }
 
+void Server::on_stall(std::function<void(const StallReport&)> function) {
+    engine_->stall_hook = std::move(function);
+}
+
 void Server::on_listening(std::function<void()> function) {
     engine_->listening_hooks.push_back(std::move(function));
 }
@@ -54,6 +58,10 @@ std::uint16_t Server::port() const {
 
 std::vector<Address> Server::addresses() const {
     return engine_->addresses();
+}
+
+std::string Server::describe_live_tasks() const {
+    return engine_->describe_live_tasks();
 }
 
 ServerCounters Server::counters() const {

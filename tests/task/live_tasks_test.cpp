@@ -1,7 +1,12 @@
+#include <ferrule/task/describe_live_tasks.hpp>
 #include <ferrule/task/live_tasks.hpp>
 #include <ferrule/task/spawn.hpp>
+#include <ferrule/task/task_group.hpp>
+#include <ferrule/task/when_all.hpp>
 
 #include "task_fixture.hpp"
+
+#include <gmock/gmock.h>
 
 #include <coroutine>
 #include <map>
@@ -25,6 +30,10 @@ Task<int> middle(Source& source) {
 
 Task<> top(Source& source) {
     co_await middle(source);
+}
+
+Task<> middle_alone(Source& source) {
+    static_cast<void>(co_await bottom(source));
 }
 #endif
 
@@ -58,6 +67,42 @@ TEST_F(LiveTasksTest, ShowsWhoAwaitsWhom) {
     EXPECT_EQ(left, 1) << "the one that was never started";
 #else
     GTEST_SKIP() << "built without FERRULE_LIVE_TASKS";
+#endif
+}
+
+#if defined(FERRULE_LIVE_TASKS)
+Task<> side_by_side(Source& source) {
+    co_await when_all(top(source), middle_alone(source));
+}
+
+Task<> in_a_group(Source& source) {
+    TaskGroup group(co_await this_environment());
+    static_cast<void>(group.spawn(top(source)));
+    co_await group.join();
+}
+#endif
+
+TEST_F(LiveTasksTest, DescriptionIsATreeOfWhoAwaitsWhom) {
+#if defined(FERRULE_LIVE_TASKS)
+    host.advance_to(7'000'000'000);
+    spawn(host, side_by_side(source));
+    host.advance_to(9'500'000'000);
+    spawn(host, in_a_group(source));
+    const std::string text = describe_live_tasks(host);
+    // Names differ between compilers, and when_all is a task itself.
+    EXPECT_THAT(text, ::testing::StartsWith("11 tasks, of which nobody awaits 2\n"));
+    EXPECT_THAT(text, ::testing::ContainsRegex("\n[^ \n]*side_by_side.*live_tasks_test.cpp:[0-9]+., 2.500 s\n"
+                                               "  .*when_all.*\n    "));
+    EXPECT_THAT(text, ::testing::ContainsRegex("    [^ ]*top.*\n      [^ ]*middle.*\n        [^ ]*bottom"));
+    EXPECT_THAT(text, ::testing::ContainsRegex("    [^ ]*middle_alone.*\n      [^ ]*bottom"));
+    EXPECT_THAT(text, ::testing::ContainsRegex("\n[^ \n]*in_a_group.*, 0.000 s\n  [^ ]*top.*\n    [^ ]*middle.*\n"
+                                               "      [^ ]*bottom"));
+    EXPECT_THAT(describe_live_tasks(host, 3), ::testing::EndsWith("\nand 8 more\n"));
+    while (step()) {
+    }
+    EXPECT_EQ(describe_live_tasks(host), "0 tasks, of which nobody awaits 0\n");
+#else
+    EXPECT_THAT(describe_live_tasks(host), ::testing::HasSubstr("FERRULE_LIVE_TASKS"));
 #endif
 }
 

@@ -4,6 +4,8 @@
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/version.hpp>
 
+#include <signal.h>
+
 #include <chrono>
 #include <cstdint>
 #include <stdexcept>
@@ -116,6 +118,12 @@ struct ServerOptions {
     /// takes all that are left. Those of a PortOptions::descriptor stay what they are. A socket that no port takes is a
     /// StartError; a port for which there is none is opened as its options say.
     bool systemd = true;
+
+    /// Handlers that keep their reactor's thread for so long are reported, with their names and stacks: see
+    /// StallDetector, Server::on_stall. At least a millisecond. 0: nobody watches.
+    std::chrono::milliseconds stall_threshold{0};
+    /// The signal that asks a stuck thread for its stack: StallDetectorOptions::signal. Only with a stall_threshold.
+    std::int32_t stall_signal = SIGURG;
 
     /// Every reactor's ring, mailbox, budget and spin.
     ReactorOptions reactor{};

@@ -4,6 +4,7 @@
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/reactor/reactor.hpp>
+#include <ferrule/reactor/stall_detector.hpp>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/server/options.hpp>
 #include <ferrule/version.hpp>
@@ -13,6 +14,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace ferrule::inline v0 {
@@ -30,6 +32,7 @@ struct ServerCounters {
     std::uint64_t timeouts = 0;        ///< connections that a timeout ended
     std::uint64_t resets = 0;          ///< connections that their peer reset
     std::uint64_t faults = 0;          ///< exceptions that left a handler, and reactors that failed
+    std::uint64_t stalls = 0;          ///< dispatches that lasted for ServerOptions::stall_threshold
 };
 
 /// Many reactors behind one or more ports: a thread and a ring for each, and nothing shared between them. A thin
@@ -80,6 +83,10 @@ public:
     /// for each.
     void on_log(Log::Function function);
 
+    /// Called when a handler keeps its reactor's thread for ServerOptions::stall_threshold, and again when it has let
+    /// go of it; on the detector's thread: see StallDetector::on_stall. The default writes to the log.
+    void on_stall(std::function<void(const StallReport&)> function);
+
     /// Called on the thread of `run` when every reactor has started and connections are served: the moment to say that
     /// the server is up. What it throws ends `run`, which throws it again.
     void on_listening(std::function<void()> function);
@@ -116,6 +123,10 @@ public:
     /// What the ports are bound to, in the order in which they were given: known when `run` has called on_listening.
     /// Any thread.
     [[nodiscard]] std::vector<Address> addresses() const;
+
+    /// The live tasks of all reactors, as describe_live_tasks shows them. Any thread; while `run` runs, empty
+    /// otherwise.
+    [[nodiscard]] std::string describe_live_tasks() const;
 
     /// The counters. Any thread, also after `run`.
     [[nodiscard]] ServerCounters counters() const;

@@ -24,6 +24,7 @@ class CancelScope;
 class Host;
 
 namespace detail {
+struct DebugLayout;
 struct StackCapture;
 
 /// The host whose tasks this thread runs now: the one mutable thread-local of the library (law 12). Read it by

@@ -81,7 +81,11 @@ public:
     }
 
     static void* operator new(std::size_t bytes) {
-        return allocate_frame(bytes);
+        void* memory = allocate_frame(bytes);
+#if defined(FERRULE_LIVE_TASKS)
+        if (Host* host = Host::current(); host != nullptr) host->live_tasks.allocated(memory, bytes);
+#endif
+        return memory;
     }
     static void operator delete(void* memory, std::size_t bytes) noexcept {
         deallocate_frame(memory, bytes);
@@ -101,14 +105,23 @@ protected:
         if (Host* host = Host::current(); host != nullptr) {
             this->frame = address;
             this->function = where;
-            this->awaited_by = [](const detail::LiveTaskLink& link) noexcept -> const void* {
-                const auto& promise = static_cast<const PromiseBase&>(link);
-                return (promise.continuation_bits() & tags) == 0 ? promise.continuation.address() : nullptr;
-            };
+            this->since_ns = host->now_ns();
+            this->LiveTaskLink::continuation = &continuation_of;
             host->live_tasks.add(*this);
         }
 #endif
     }
+
+#if defined(FERRULE_LIVE_TASKS)
+private:
+    // The task's thread stores it, without an atomic, whenever it begins to wait: what is read is one or the other.
+    __attribute__((no_sanitize("thread"))) static std::uintptr_t continuation_of(
+        const detail::LiveTaskLink& link) noexcept {
+        const auto* place = &static_cast<const PromiseBase&>(link).continuation;
+        static_assert(sizeof(*place) == sizeof(std::uintptr_t) && LiveTaskList::tags == tags);
+        return __atomic_load_n(reinterpret_cast<const std::uintptr_t*>(place), __ATOMIC_RELAXED);
+    }
+#endif
 };
 
 /// The environment that a coroutine runs under: its promise's, or, for one that has none, the current host's root.
