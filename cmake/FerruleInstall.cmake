@@ -7,6 +7,7 @@ include(CMakePackageConfigHelpers)
 set_target_properties(ferrule ferrule_admin PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
 install(TARGETS ferrule ferrule_admin ferrule_sim EXPORT ferruleTargets)
+install(FILES tools/gdb/ferrule.py DESTINATION ${CMAKE_INSTALL_DATADIR}/ferrule/gdb)
 install(DIRECTORY include/ferrule DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 
 set(package_directory ${CMAKE_INSTALL_LIBDIR}/cmake/ferrule)

@@ -1,6 +1,7 @@
 #include <ferrule/ring/prepare.hpp>
 
 #include "net/listener.hpp"
+#include "ring/probes.hpp"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -122,6 +123,7 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
     }
     if (result >= 0) {
         network_->counters_.accepted.add();
+        FERRULE_PROBE(accept, result, number_);
         if (!network_->hand_over_ || !network_->hand_over_(result, number_)) network_->serve(result, number_);
     }
     if (accept_armed_) return;

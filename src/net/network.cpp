@@ -5,6 +5,7 @@
 #include "net/listener.hpp"
 #include "net/waits.hpp"
 #include "net/write_chain.hpp"
+#include "reactor/debug_layout.hpp"
 
 #include <sys/socket.h>
 
@@ -595,5 +596,28 @@ bool Network::quiescent() const noexcept {
     }
     return std::all_of(listeners_.begin(), listeners_.end(), [](const auto& listener) { return listener->ended(); });
 }
+
+// ---- for debuggers ----
+
+// Types with virtual functions: every compiler that we build with knows the offsets.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+[[gnu::used, gnu::retain]] const detail::DebugPlace detail::DebugLayout::network[] = {
+    {"Network.states", offsetof(Network, states_)},
+    {"Network.state_count", offsetof(Network, state_count_)},
+    {"Network.states_per_chunk", Network::states_per_chunk},
+    {"sizeof(ConnectionState)", sizeof(ConnectionState)},
+    {"ConnectionState.reader", offsetof(ConnectionState, reader)},
+    {"ConnectionState.flusher", offsetof(ConnectionState, flusher)},
+    {"ConnectionState.descriptor", offsetof(ConnectionState, descriptor)},
+    {"ConnectionState.index", offsetof(ConnectionState, index)},
+    {"ConnectionState.generation", offsetof(ConnectionState, generation)},
+    {"ConnectionState.held", offsetof(ConnectionState, held)},
+    {"ConnectionState.received_bytes", offsetof(ConnectionState, received_bytes)},
+    // Four bits of handles, then three of the stage.
+    {"ConnectionState.stage", offsetof(ConnectionState, error) + 1},
+    {"", 0},
+};
+#pragma GCC diagnostic pop
 
 }  // namespace ferrule::inline v0

@@ -3,6 +3,7 @@
 #include <ferrule/ring/prepare.hpp>
 
 #include "net/waits.hpp"
+#include "ring/probes.hpp"
 
 #include <sys/socket.h>
 
@@ -87,6 +88,7 @@ void Network::submit_close(ConnectionState& state) noexcept {
     }
     abi::SubmissionEntry& entry = reactor_->ring().entry();
     prepare::close(entry, state.descriptor);
+    FERRULE_PROBE(close, state.descriptor, static_cast<int>(state.end_reason), static_cast<int>(state.error));
     entry.user_data = tag_of(close_kind_, state);
     ++state.operations;
 }

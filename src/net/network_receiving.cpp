@@ -4,6 +4,7 @@
 
 #include "net/listener.hpp"
 #include "net/waits.hpp"
+#include "ring/probes.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -390,6 +391,7 @@ void Network::on_receive(void* owner, const abi::Completion& completion) noexcep
             ++state.held;
             state.received_bytes += slice.length;
             self.tally_.bytes_received += slice.length;
+            FERRULE_PROBE(read, state.descriptor, slice.length);
             self.append(state, *node);
             if (slice.length >= self.stream_slice_) [[unlikely]]
                 self.consider_stream(state, completion.flags);
@@ -452,6 +454,7 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
     }
     state.receive_again = true;
     tally_.bytes_received += static_cast<std::uint64_t>(completion.result);
+    FERRULE_PROBE(read, state.descriptor, completion.result);
     if (node == nullptr) {
         // No memory for one piece's bookkeeping: the stream has a gap, so it ends.
         state.wants_input = false;

@@ -4,6 +4,7 @@
 
 #include "net/waits.hpp"
 #include "net/write_chain.hpp"
+#include "ring/probes.hpp"
 
 #include <sys/socket.h>
 
@@ -138,6 +139,7 @@ inline void Network::send_silently(ConnectionState& state, bool link) noexcept {
     entry.flags = static_cast<std::uint8_t>(abi::entry_completion_skip_success | (link ? abi::entry_link : 0));
     entry.user_data = tag_of(send_kind_, state);
     state.send_silent = true;
+    FERRULE_PROBE(flush, state.descriptor, slab->size);
     unconfirmed_.push_back(&state);
     if (link) {
         state.close_linked = true;

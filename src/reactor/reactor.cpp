@@ -3,7 +3,9 @@
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "reactor/debug_layout.hpp"
 #include "reactor/memory_node.hpp"
+#include "ring/probes.hpp"
 
 #include <cerrno>
 #include <chrono>
@@ -712,6 +714,7 @@ void Reactor::pass() {
     counters_.pass_duration.record((idle_since_ns_ != 0 ? idle_since_ns_ : now_ns_) - pass_begun_ns_);
     pass_begun_ns_ = now_ns_;
     idle_since_ns_ = 0;
+    FERRULE_PROBE(dispatch_begin, id_);
     dispatch_completions();
     if (ring_.overflowed()) [[unlikely]] {
         counters_.overflows.add();
@@ -725,6 +728,7 @@ void Reactor::pass() {
     if (draining_ && !stop_requested_.load(std::memory_order_relaxed) && drained()) {
         stop_requested_.store(true, std::memory_order_relaxed);
     }
+    FERRULE_PROBE(dispatch_end, id_);
 }
 
 bool Reactor::drained() const noexcept {
@@ -828,6 +832,7 @@ void Reactor::run() {
         ~Running() { flag.store(false); }
     };
     const Running running{running_};
+    const detail::RunMark mark{*this};
     thread_.store(kernel_->thread_identity(), std::memory_order_relaxed);
     if (const auto enabled = ring_.enable(); !enabled)
         throw std::system_error(enabled.error(), "enable the ring of a reactor");
@@ -998,5 +1003,35 @@ void Reactor::report_fault(std::exception_ptr exception) noexcept {
     }
     write_fault(log, exception);
 }
+
+// ---- for debuggers ----
+
+// Types with virtual functions: every compiler that we build with knows the offsets.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+[[gnu::used, gnu::retain]] const detail::DebugPlace detail::DebugLayout::reactor[] = {
+    {"Reactor.id", offsetof(Reactor, id_)},
+    {"Reactor.thread", offsetof(Reactor, thread_)},
+    {"Reactor.active_since_ns", offsetof(Reactor, active_since_ns_)},
+    {"Reactor.draining", offsetof(Reactor, draining_)},
+    {"Reactor.slots", offsetof(Reactor, slots_)},
+    {"Reactor.slots_per_chunk", Reactor::slots_per_chunk},
+    {"Reactor.ready", offsetof(Reactor, ready_)},
+    {"Reactor.subsystems", offsetof(Reactor, subsystems_)},
+    {"sizeof(OperationSlot)", sizeof(OperationSlot)},
+    {"OperationSlot.waiter", offsetof(OperationSlot, waiter)},
+    {"OperationSlot.name", offsetof(OperationSlot, name)},
+    {"OperationSlot.state", offsetof(OperationSlot, state)},
+    {"PromiseBase.continuation", offsetof(PromiseBase, continuation)},
+#if defined(FERRULE_LIVE_TASKS)
+    {"Reactor.live_tasks", offsetof(Reactor, live_tasks.first_)},
+    {"LiveTaskLink.next", offsetof(detail::LiveTaskLink, next)},
+    {"LiveTaskLink.frame", offsetof(detail::LiveTaskLink, frame)},
+    {"LiveTaskLink.frame_bytes", offsetof(detail::LiveTaskLink, frame_bytes)},
+    {"LiveTaskLink.function", offsetof(detail::LiveTaskLink, function)},
+#endif
+    {"", 0},
+};
+#pragma GCC diagnostic pop
 
 }  // namespace ferrule::inline v0

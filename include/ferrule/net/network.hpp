@@ -273,6 +273,7 @@ public:
     [[nodiscard]] bool quiescent() const noexcept override;
 
 private:
+    friend struct detail::DebugLayout;
     friend class Lease;
     friend class ReadResult;
     friend class Connection;

@@ -280,6 +280,7 @@ public:
 private:
     friend class Operation;
     friend struct OperationSlot;
+    friend struct detail::DebugLayout;
     struct Outgoing {
         std::shared_ptr<Inbox> target;
         Message* message;
