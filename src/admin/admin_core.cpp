@@ -1,7 +1,7 @@
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/server/options.hpp>
-#include <ferrule/task/live_tasks.hpp>
+#include <ferrule/task/describe_live_tasks.hpp>
 
 #include "admin/admin_core.hpp"
 
@@ -129,28 +129,7 @@ private:
 std::string tasks_of(Reactor& reactor) {
     std::string text = std::to_string(reactor.frames.live_frames()) + " frames, " +
                        std::to_string(reactor.counters().operations.value()) + " operations\n";
-#if defined(FERRULE_LIVE_TASKS)
-    struct Shown {
-        const void* awaited_by;
-        std::string function;
-    };
-    std::map<const void*, Shown> tasks;
-    for_each_live_task(reactor, [&](const LiveTask& task) {
-        tasks[task.frame] = {task.awaited_by, std::string(task.function.function_name()) + " at " +
-                                                  task.function.file_name() + ':' +
-                                                  std::to_string(task.function.line())};
-    });
-    for (const auto& [frame, task] : tasks) {
-        text += "  " + task.function + '\n';
-        std::size_t depth = 0;
-        for (auto by = tasks.find(task.awaited_by); by != tasks.end() && depth < tasks.size(); ++depth) {
-            text += "    awaited by " + by->second.function + '\n';
-            by = tasks.find(by->second.awaited_by);
-        }
-    }
-#else
-    text += "  this build does not list them: -DFERRULE_LIVE_TASKS=ON\n";
-#endif
+    text += describe_live_tasks(reactor);
     return text;
 }
 
