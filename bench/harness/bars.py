@@ -30,6 +30,7 @@ RAW_SINK = "raw_sink"
 RAW_SINK_SHARED = "raw_sink_shared"
 RAW_SOURCE = "raw_source"
 RAW_PROXY = "raw_proxy"
+RAW_EVENTFD = "raw_eventfd"
 HAPROXY = "haproxy"
 HAPROXY_SPLICE = "haproxy_splice"
 
@@ -41,7 +42,7 @@ COPYING_ECHOES = (*ECHOES, RAW_ECHO_COPIED)
 SINKS = (FERRULE, RAW_SINK, RAW_SINK_SHARED)
 PROXIES = (FERRULE, RAW_PROXY, HAPROXY, HAPROXY_SPLICE)
 TUNED = (FERRULE, FERRULE_SUBMISSION_POLL, FERRULE_NAPI, FERRULE_MIN_WAIT, FERRULE_GROWING, FERRULE_PLACED, FERRULE_HUGE_PAGES)
-PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, *PROXIES[1:])
+PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, RAW_EVENTFD, *PROXIES[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,11 @@ SLOPE = Metric("bytes_per_connection", "resident bytes per idle connection", "B"
 PROCESS = Metric("process_mib", "resident memory of the whole process", "MiB", 2)
 START = Metric("start_ms", "time from start to first answer", "ms", 2)
 USER = Metric("user_ns", "user-space cost per request", "ns", 1)
-METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER)}
+ROUND_TRIP = Metric("round_trip_us", "round trip to another thread", "µs", 2)
+ITEM = Metric("item_ns", "time per item", "ns", 1)
+DEADLINE = Metric("deadline_ns", "arming and cancelling a deadline", "ns", 1)
+SLEEPER = Metric("bytes_per_sleeper", "resident bytes per sleeping coroutine", "B", 0)
+METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER, ROUND_TRIP, ITEM, DEADLINE, SLEEPER)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +123,11 @@ SUITES = (
     Suite("user-cost64", "user-space cost, 64 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP)),
     Suite("user-cost512", "user-space cost, 512 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP), connections=512),
     Suite("user-cost-pipelined", "user-space cost, 64 connections, pipelined 16 deep", "user-cost", USER, servers=(FERRULE, RAW_LOOP), depth=16),
+    Suite("call-spin", "a call to another reactor and back, both spin", "coordination", ROUND_TRIP, servers=(FERRULE,)),
+    Suite("call-sleep", "a call to another reactor and back, both sleep", "coordination", ROUND_TRIP, servers=(FERRULE, RAW_EVENTFD)),
+    Suite("channel", "a channel between two reactors, in batches", "coordination", ITEM, servers=(FERRULE,)),
+    Suite("deadlines", "deadlines, 1,000,000 armed", "coordination", DEADLINE, servers=(FERRULE,)),
+    Suite("sleepers", "100,000 sleeping coroutines", "coordination", SLEEPER, servers=(FERRULE,)),
 )
 
 
@@ -168,6 +178,12 @@ BARS = (
     Bar("user-cost64", USER, RAW_LOOP, 25, difference=True),
     Bar("user-cost512", USER, RAW_LOOP, 25, difference=True),
     Bar("user-cost-pipelined", USER, RAW_LOOP, 6, difference=True),
+    Bar("call-spin", ROUND_TRIP, "", 2),
+    Bar("call-sleep", ROUND_TRIP, RAW_EVENTFD, 1.1),
+    # 20 million items a second.
+    Bar("channel", ITEM, "", 50),
+    Bar("deadlines", DEADLINE, "", 50),
+    Bar("sleepers", SLEEPER, "", 400),
 )
 
 

@@ -275,6 +275,17 @@ class Reports(unittest.TestCase):
         suite = next(suite for suite in bars.SUITES if suite.name == "user-cost64")
         self.assertEqual(plot.strictest_bar(suite, results["suites"]["user-cost64"], results["bars"]), 60 + 25)
 
+    def test_coordination_has_its_own_figure_and_unit(self):
+        results = self.results()
+        results["suites"]["channel"] = result_of(ferrule=[20.0] * 15)
+        for cell in results["suites"]["channel"]["servers"]["ferrule"]["rounds"]:
+            cell["item_ns"] = 4.25
+        results["bars"] = report.judge_all(results)
+        text = report.document(results).split("## channel")[1]
+        self.assertIn("time per item, ns", text)
+        self.assertIn("4.2", text)
+        self.assertIn("time per item at most 50 ns", report.bars_table(results["bars"]))
+
     def test_unbounded_intervals_survive_json(self):
         results = self.results()
         results["suites"]["keepalive64"] = result_of(ferrule=[3.0], raw_uring=[3.0])
@@ -318,6 +329,18 @@ class Reports(unittest.TestCase):
         results = self.results()
         limit = plot.strictest_bar(SATURATING, results["suites"]["keepalive64"], results["bars"])
         self.assertAlmostEqual(limit, 3.0 * 1.03)
+
+
+class Coordination(unittest.TestCase):
+    def test_the_figure_of_the_suite_is_read(self):
+        self.assertEqual(measure.parse_coordination('{"item_ns": 4.5, "wait_share": 0.0}\n', "", 0, "item_ns"),
+                         {"item_ns": 4.5, "wait_share": 0.0, "marks": []})
+        self.assertEqual(measure.parse_coordination('{"item_ns": 4.5, "wait_share": 0.2}\n', "", 0, "item_ns")["marks"], ["contended"])
+
+    def test_what_is_no_figure_says_so(self):
+        for output, errors, status in (("", "no ring", 1), ("nonsense", "", 0), ('{"other": 1}', "", 0), ("3", "", 0)):
+            with self.assertRaises(measure.Failed):
+                measure.parse_coordination(output, errors, status, "item_ns")
 
 
 class CommandLine(unittest.TestCase):

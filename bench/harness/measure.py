@@ -46,6 +46,8 @@ class Bench:
             return self._start(server)
         if suite.kind == "user-cost":
             return self._user_cost(suite, server)
+        if suite.kind == "coordination":
+            return self._coordination(suite, server)
         with self._farm.running(server, suite) as (port, processes):
             line = self._load([*self._arguments(suite, port), "--watch", ",".join(map(str, processes))])
         return figures(suite, line)
@@ -161,6 +163,28 @@ class Bench:
             program.wait()
         return parse_user_cost(output, errors, program.returncode)
 
+    def _coordination(self, suite, server):
+        """A program of two threads that measures itself, one of them on the CPU of the servers, the other on that of the load."""
+        pattern = [] if server == bars.RAW_EVENTFD else [suite.name]
+        name = server if server == bars.RAW_EVENTFD else servers.COORDINATION
+        program = subprocess.Popen(
+            [self._farm.program(name), *pattern, str(self._farm.cpu), str(self._load_cpu), str(self._milliseconds)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: servers.pin(self._farm.cpu),
+        )
+        try:
+            output, errors = program.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise Failed("the program does not end") from error
+        finally:
+            program.kill()
+            program.wait()
+        return parse_coordination(output, errors, program.returncode, suite.metric.key)
+
 
 def parse_load(output, errors, status):
     """The load generator's line of JSON. Raises Failed with what it said instead."""
@@ -181,6 +205,18 @@ def parse_user_cost(output, errors, status):
         raise Failed(f"the program printed {output!r}")
     wait_share = max(0.0, 1 - float(found[2]) / 100)
     return {"user_ns": float(found[1]), "wait_share": wait_share, "marks": ["contended"] if wait_share > CONTENDED_SHARE else []}
+
+
+def parse_coordination(output, errors, status, key):
+    """The figure of a program that measures itself. Raises Failed with what it said instead."""
+    if status != 0:
+        raise Failed(errors.strip() or f"the program ended with status {status}")
+    try:
+        line = json.loads(output)
+        figure, share = line[key], line["wait_share"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise Failed(f"the program printed {output!r}") from error
+    return {key: figure, "wait_share": share, "marks": ["contended"] if share > CONTENDED_SHARE else []}
 
 
 def parse_perf(text):

@@ -142,6 +142,9 @@ def suite_table(suite, result):
     elif suite.kind == "start":
         header = ("server", "ms to the first answer", "remarks")
         keys = (("start_ms", 2),)
+    elif suite.kind == "coordination":
+        header = ("server", f"{suite.metric.title}, {suite.metric.unit}", "remarks")
+        keys = ((suite.metric.key, suite.metric.digits),)
     elif suite.kind == "user-cost":
         key, digits = suite.metric.key, suite.metric.digits
         header = ("server", "ns/request in user space", f"more than {bars.RAW_LOOP}, ns", "remarks")
@@ -187,7 +190,8 @@ def round_length(suite, result):
     """How long each server was measured in a round, where that was for the bench to choose."""
     if suite.kind == "user-cost":
         return f" of {bars.USER_COST_REQUESTS:,} requests"
-    return f" of {result['milliseconds']} ms" if suite.is_load else ""
+    is_chosen = suite.is_load or (suite.kind == "coordination" and suite.metric != bars.SLEEPER)
+    return f" of {result['milliseconds']} ms" if is_chosen else ""
 
 
 def change_machine(results, machine):
