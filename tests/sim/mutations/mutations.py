@@ -51,6 +51,8 @@ DATAGRAMS_OUT = "src/net/udp_service_sending.cpp"
 FILE_TRANSFER = "src/net/file_transfer.cpp"
 CALL = "src/reactor/call.cpp"
 CROSS_CHANNEL = "src/reactor/cross_channel.cpp"
+SEMAPHORE = "src/task/semaphore.cpp"
+CHANNEL = "include/ferrule/task/channel.hpp"
 
 MUTATIONS = [
     Mutation(
@@ -417,6 +419,41 @@ MUTATIONS = [
         "        examined_ = static_cast<std::uint32_t>(examined - consumed);",
         "        examined_ = MUTATED ? 0 : static_cast<std::uint32_t>(examined - consumed);",
     ),
+    Mutation(
+        "units-of-a-destroyed-task",
+        "units that were given to a task that is destroyed before it runs are lost",
+        SEMAPHORE,
+        "        case State::granted:\n            semaphore_->give_back(amount());",
+        "        case State::granted:\n            if (!MUTATED) semaphore_->give_back(amount());",
+    ),
+    Mutation(
+        "cancelled-first-blocks-the-line",
+        "who waited behind one that wanted more units, and is cancelled, does not go on",
+        SEMAPHORE,
+        "    self.semaphore_->waiters_.cancel(self);\n    // It may have been the first, and have wanted more than those behind it.\n    self.semaphore_->grant();",
+        "    self.semaphore_->waiters_.cancel(self);\n    if (!MUTATED) self.semaphore_->grant();",
+    ),
+    Mutation(
+        "unlocked-for-everybody",
+        "a mutex that is given to the one who waits is free for whoever comes before he runs",
+        "include/ferrule/task/mutex.hpp",
+        "            waiters_.end_first(detail::Waiter::State::granted);",
+        "            waiters_.end_first(detail::Waiter::State::granted);\n            if (MUTATED) locked_ = false;",
+    ),
+    Mutation(
+        "item-of-a-destroyed-receiver",
+        "an item that was meant for a task that is destroyed before it runs, or that loses a select, goes with it",
+        CHANNEL,
+        "                --channel_->promised_;\n                channel_->promise_items();",
+        "                --channel_->promised_;\n                if (MUTATED) channel_->drop_first();\n                channel_->promise_items();",
+    ),
+    Mutation(
+        "sender-overtakes",
+        "a sender who comes later sends before one who was given room and has not run",
+        CHANNEL,
+        "        return size_ != capacity_ && reserved_ == 0 ? State::granted : State::waiting;",
+        "        return size_ + reserved_ != capacity_ && (MUTATED || reserved_ == 0) ? State::granted : State::waiting;",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -440,6 +477,11 @@ SEEDS = 2000
 
 # Which workload finds what, where it is not the first; only the order in which they are tried follows from it.
 FOUND_BY = {
+    "units-of-a-destroyed-task": "coordination",
+    "cancelled-first-blocks-the-line": "coordination",
+    "unlocked-for-everybody": "coordination",
+    "item-of-a-destroyed-receiver": "coordination",
+    "sender-overtakes": "coordination",
     "any-id-believed": "resolver",
     "other-case-believed": "resolver",
     "any-name-believed": "resolver",

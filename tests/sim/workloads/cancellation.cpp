@@ -3,6 +3,7 @@
 #include <ferrule/reactor/offload.hpp>
 #include <ferrule/reactor/resume_on.hpp>
 #include <ferrule/task/scope.hpp>
+#include <ferrule/task/select.hpp>
 #include <ferrule/task/task_group.hpp>
 #include <ferrule/task/when_all.hpp>
 #include <ferrule/task/when_any.hpp>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace ferrule_test {
@@ -44,6 +46,7 @@ enum class Step : std::uint8_t {
     group_vacancy,
     offload,
     visit,
+    select_read_or_sleep,
     count_of_steps,
 };
 
@@ -176,6 +179,12 @@ Task<> take_step(Iteration* iteration, Step step) {
         case Step::visit:
             co_await iteration->watched(visit_another(iteration));
             break;
+        case Step::select_read_or_sleep: {
+            auto selected = ferrule::select(iteration->connection.read(), ferrule::sleep_for(pause));
+            auto first = co_await iteration->watched(std::move(selected));
+            if (auto* received = std::get_if<0>(&first)) echo_back(*iteration, *received);
+            break;
+        }
         case Step::count_of_steps:
             break;
     }

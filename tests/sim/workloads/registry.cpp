@@ -7,11 +7,12 @@ namespace ferrule_test {
 
 std::span<const Workload> workloads() {
     static const std::array all = {
-        echo_workload,       pipelined_workload, half_close_workload, storm_workload,      cancellation_workload,
-        drain_workload,      deadlines_workload, posts_workload,      starvation_workload, proxy_workload,
-        gateway_workload,    unix_workload,      hop_workload,        hostile_workload,    limits_workload,
-        operations_workload, resolver_workload,  segments_workload,   datagrams_workload,  connect_workload,
-        files_workload,      streams_workload,   tcp_proxy_workload,  day_workload,        crossing_workload,
+        echo_workload,         pipelined_workload, half_close_workload, storm_workload,      cancellation_workload,
+        drain_workload,        deadlines_workload, posts_workload,      starvation_workload, proxy_workload,
+        gateway_workload,      unix_workload,      hop_workload,        hostile_workload,    limits_workload,
+        operations_workload,   resolver_workload,  segments_workload,   datagrams_workload,  connect_workload,
+        files_workload,        streams_workload,   tcp_proxy_workload,  day_workload,        crossing_workload,
+        coordination_workload,
     };
     return all;
 }

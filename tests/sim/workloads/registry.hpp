@@ -29,5 +29,6 @@ extern const Workload streams_workload;
 extern const Workload tcp_proxy_workload;
 extern const Workload day_workload;
 extern const Workload crossing_workload;
+extern const Workload coordination_workload;
 
 }  // namespace ferrule_test
