@@ -24,6 +24,8 @@ int main(int count, char** arguments) {
              options.host);
     line.add("--port", "NUMBER", "the TCP port, 0 for any free one; default 8080", options.port);
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", options.reactors);
+    line.add("--restart-socket", "PATH", "takes over from the process that serves this path; serves it afterwards",
+             options.restart_path);
     line.parse(count, arguments);
 
     try {

@@ -85,6 +85,23 @@ void Listener::end() noexcept {
     sweep();
 }
 
+void Listener::release() noexcept {
+    if (stage_ != Stage::accepting) return;
+    network_->reactor_->timers().disarm(*this);
+    stage_ = Stage::releasing;
+    group_.reset();
+    if (accept_armed_) {
+        cancel();
+    } else {
+        close_socket();
+    }
+}
+
+void Listener::accept_anew() noexcept {
+    // Its end arms it again.
+    if (stage_ == Stage::accepting && accept_armed_) cancel();
+}
+
 void Listener::sweep() noexcept {
     stage_ = Stage::sweeping;
     // What has arrived is accepted while the accept is being armed, before its cancel is looked at.
@@ -135,7 +152,7 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
         cancel();
         return;
     }
-    if (stage_ == Stage::closing) {
+    if (stage_ == Stage::closing || stage_ == Stage::releasing) {
         close_socket();
         return;
     }

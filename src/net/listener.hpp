@@ -32,13 +32,17 @@ public:
     void pause() noexcept;
     /// Leaves the selection of its port where it can, accepts what has arrived, then closes the socket.
     void end() noexcept;
+    /// Arms the accept anew, so that it looks at the queue.
+    void accept_anew() noexcept;
+    /// Stops accepting and closes the descriptor of a socket that goes on elsewhere.
+    void release() noexcept;
     void on_completion(int result, std::uint32_t flags) noexcept;
     /// The wait for descriptors, or for the last clients that it was given, is over.
     void on_timer() noexcept;
     static Listener& of(Timer& timer) noexcept;
 
 private:
-    enum class Stage : std::uint8_t { accepting, leaving, sweeping, closing };
+    enum class Stage : std::uint8_t { accepting, leaving, sweeping, closing, releasing };
     void sweep() noexcept;
     void arm_accept() noexcept;
     void cancel() noexcept;

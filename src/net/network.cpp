@@ -123,6 +123,18 @@ std::uint16_t Network::add_handler(ConnectionHandler handler) {
     return number;
 }
 
+void Network::release_listener(std::uint16_t listener) noexcept {
+    listeners_[listener]->release();
+}
+
+bool Network::released(std::uint16_t listener) const noexcept {
+    return listeners_[listener]->ended();
+}
+
+void Network::accept_anew() noexcept {
+    for (const auto& listener : listeners_) listener->accept_anew();
+}
+
 std::expected<Address, std::error_code> Network::listen_address(std::uint16_t listener) const {
     return local_address(reactor_->kernel(), listeners_[listener]->descriptor());
 }
@@ -498,6 +510,26 @@ void Network::check_timer(ConnectionState& state) noexcept {
 }
 
 // ---- draining ----
+
+ConnectionCensus Network::census() const noexcept {
+    ConnectionCensus counted;
+    for (const auto& chunk : states_) {
+        for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
+            const ConnectionState& state = chunk[offset];
+            if (!state.served) continue;
+            if (state.handles == 0 || state.stage != CloseStage::open) {
+                ++counted.closing;
+            } else if (state.send_slow) {
+                ++counted.sending;
+            } else if (state.reader) {
+                ++counted.reading;
+            } else {
+                ++counted.working;
+            }
+        }
+    }
+    return counted;
+}
 
 bool Network::idle(const ConnectionState& state) noexcept {
     // Where no receive is armed (starved, paused) nobody knows yet what waits in the socket: it is looked at once more

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 
 namespace ferrule::inline v0 {
@@ -31,6 +32,32 @@ bool PortGroup::leave(Kernel& kernel, int descriptor) noexcept {
     const sock_fprog attached{.len = program.size(), .filter = program.data()};
     selecting_ = kernel.set_option(descriptor, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &attached, sizeof attached) == 0;
     return selecting_;
+}
+
+bool PortGroup::select_first(Kernel& kernel, std::size_t count) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (descriptors_.empty() || count == 0 || shared_with_others_) return false;
+    if (count >= descriptors_.size()) {
+        const int on = 1;
+        const int detached =
+            kernel.set_option(descriptors_.front(), SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &on, sizeof on);
+        selecting_ = detached < 0 && detached != -ENOENT;
+        return !selecting_;
+    }
+    std::array<sock_filter, 3> program{{
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, static_cast<std::uint32_t>(count)),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    }};
+    const sock_fprog attached{.len = program.size(), .filter = program.data()};
+    selecting_ =
+        kernel.set_option(descriptors_.front(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &attached, sizeof attached) == 0;
+    return selecting_;
+}
+
+std::vector<int> PortGroup::descriptors() const {
+    const std::lock_guard lock(mutex_);
+    return descriptors_;
 }
 
 void PortGroup::remove(int descriptor) noexcept {

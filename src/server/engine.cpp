@@ -78,6 +78,14 @@ void Server::Engine::stop() {
     if (control_ != nullptr) control_->post([this] { begin_stop(); });
 }
 
+void Server::Engine::reload() {
+    const std::lock_guard lock(mutex_);
+    if (control_ == nullptr) return;
+    control_->post([this] {
+        if (reloading_ != nullptr) reloading_->request();
+    });
+}
+
 std::uint16_t Server::Engine::port() const {
     const std::lock_guard lock(mutex_);
     return addresses_.empty() ? std::uint16_t{0} : addresses_.front().port();
@@ -131,8 +139,10 @@ int Server::Engine::run() {
     if (ports_.empty()) throw std::logic_error("Server::run: there is no handler; call on_connection or listen first");
     ran_ = true;
     try {
+        notifier_ = std::make_unique<Notifier>(kernel_, options_.systemd);
         make_reactors();
         if (options_.systemd) take_inherited();
+        if (!options_.restart_path.empty()) take_over();
         open_ports();
         serve();
     } catch (...) {
@@ -267,9 +277,14 @@ void Server::Engine::open_ports() {
             open_port(port);
             continue;
         }
+        if (port.taken) {
+            adopt_taken(port);
+            continue;
+        }
         for (const int socket : port.sockets) prepare_inherited(kernel_, socket);
         add_address(port.sockets.front());
     }
+    if (!options_.restart_path.empty() && take_over_ == nullptr) open_restart_listener();
     give_sockets_to_reactors();
 }
 
@@ -335,7 +350,9 @@ void Server::Engine::serve() {
     } catch (...) {
         throw start_error("the server's own ring", std::current_exception());
     }
-    if (options_.handle_signals) signals_ = std::make_unique<Signals>(kernel_);
+    if (options_.handle_signals) signals_ = std::make_unique<Signals>(kernel_, !reload_hooks.empty());
+    notifier_->attach(*control);
+    drain_watch_ = std::make_unique<DrainWatch>(*control, members_, drain_hooks, *notifier_);
     if (log_function) control->on_log(log_function);
     control->on_fault([this](Reactor&, std::exception_ptr failure) { fail(std::move(failure)); });
     control->on_start([this](Reactor& reactor) {
@@ -416,7 +433,8 @@ void Server::Engine::begin_serving(std::size_t index) {
     const auto listen = [&](Socket& socket) {
         const Port& port = ports_[socket.port];
         socket.given = true;
-        member.listeners.push_back({network.listen(socket.descriptor, port.handler, port.group), socket.port});
+        socket.listener = network.listen(socket.descriptor, port.handler, port.group);
+        member.listeners.push_back({socket.listener, socket.port});
     };
     for (std::size_t port = 0; port < ports_.size(); ++port) {
         const auto first = std::ranges::find(member.sockets, port, &Socket::port);
@@ -438,7 +456,7 @@ void Server::Engine::begin_serving(std::size_t index) {
 // given to them that nobody would serve.
 void Server::Engine::leave_selection(const Member& member) noexcept {
     for (const Socket& socket : member.sockets) {
-        if (!socket.given) continue;
+        if (!socket.given || socket.released) continue;
         int listens = 0;
         socklen_t size = sizeof listens;
         const int result = kernel_.get_option(socket.descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
@@ -462,12 +480,21 @@ Task<> Server::Engine::watch_signals() {
         const OperationResult ended = co_await operation;
         if (ended.result == -ECANCELED) co_return;
         if (ended.result < 0) throw std::system_error(system_error(-ended.result), "poll for signals");
-        while (signals_->take()) begin_stop();
+        while (const int signal = signals_->take()) {
+            if (signal != SIGHUP) {
+                begin_stop();
+            } else if (reloading_ != nullptr) {
+                reloading_->request();
+            }
+        }
     }
 }
 
 void Server::Engine::member_started() {
-    if (++started_ != members_.size() || stops_ != 0 || failure_) return;
+    if (++started_ != members_.size() || ending_ || failure_) return;
+    for (std::size_t index = 0; index < ports_.size(); ++index) {
+        if (ports_[index].taken) prepare_taken(index);
+    }
     for (std::size_t index = 0; index < members_.size(); ++index) {
         // One that has ended says so itself.
         members_[index]->reactor->post([this, index] {
@@ -483,12 +510,31 @@ void Server::Engine::member_started() {
 }
 
 void Server::Engine::member_serves() {
-    if (++serving_ != members_.size() || stops_ != 0 || failure_) return;
+    if (++serving_ != members_.size() || ending_ || failure_) return;
+    restart_roll_ = std::make_unique<RollCall>(*control_, members_);
+    if (take_over_ != nullptr) {
+        control_->spawn(complete_take_over());
+    } else {
+        begin_listening();
+    }
+}
+
+void Server::Engine::begin_listening() {
+    reloading_ = std::make_unique<Reloading>(*control_, members_, reload_hooks, *notifier_);
     try {
         for (const auto& hook : listening_hooks) hook();
     } catch (...) {
         fail(std::current_exception());
+        return;
     }
+    std::string ready = "READY=1\nSTATUS=Serving";
+    // systemd knows the process that was before.
+    if (take_over_ != nullptr) ready = "MAINPID=" + std::to_string(kernel_.process_identity()) + '\n' + ready;
+    notifier_->tell(std::move(ready));
+    if (restart_listener_ >= 0) control_->spawn(offer_restarts());
+    if (notifier_->watchdog_ns() == 0) return;
+    watchdog_ = std::make_unique<Watchdog>(*control_, members_, *notifier_);
+    control_->spawn(watchdog_->feed());
 }
 
 void Server::Engine::member_ended(std::size_t index, std::exception_ptr failure) {
@@ -503,15 +549,25 @@ void Server::Engine::member_ended(std::size_t index, std::exception_ptr failure)
         }
     }
     drain_when_all_are_ready();
-    if (ended_ == members_.size()) control_->stop();
+    if (ended_ != members_.size()) return;
+    if (draining_) drain_watch_->end();
+    control_->stop();
 }
 
 void Server::Engine::begin_stop() {
-    if (++stops_ == 1) {
-        prepare_drain();
-    } else {
+    if (++stops_ != 1) {
         stop_now();
+    } else if (!successor_starts_) {
+        // Otherwise when it accepts, or cannot: it may be nearly there, and what it was given must not be closed.
+        begin_draining();
     }
+}
+
+void Server::Engine::begin_draining() {
+    if (std::exchange(ending_, true)) return;
+    notifier_->tell("STOPPING=1\nSTATUS=Draining");
+    if (reloading_ != nullptr) reloading_->stop();
+    prepare_drain();
 }
 
 // A connection that is handed over to a reactor which has drained already would be lost. So all of them first cease to
@@ -533,11 +589,12 @@ void Server::Engine::member_ready_to_drain(std::size_t index) {
 }
 
 void Server::Engine::drain_when_all_are_ready() {
-    if (draining_ || stops_ == 0) return;
+    if (draining_ || !ending_) return;
     for (const auto& member : members_) {
         if (!member->ready_to_drain && !member->ended) return;
     }
     draining_ = true;
+    control_->spawn(drain_watch_->watch(options_.drain_timeout));
     for (const auto& member : members_) {
         if (member->ended) continue;
         Reactor& reactor = *member->reactor;
@@ -580,6 +637,16 @@ void Server::Engine::clean_up() noexcept {
         }
     }
     control.reset();
+    watchdog_.reset();
+    reloading_.reset();
+    drain_watch_.reset();
+    notifier_.reset();
+    take_over_.reset();
+    restart_roll_.reset();
+    if (restart_listener_ >= 0) {
+        kernel_.close(std::exchange(restart_listener_, -1));
+        remove_stale_unix_file(kernel_, restart_address_);
+    }
     for (Port& port : ports_) {
         for (const int socket : std::exchange(port.sockets, {})) kernel_.close(socket);
         if (port.file) remove_stale_unix_file(kernel_, *port.file);

@@ -6,15 +6,24 @@
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/stall_detector.hpp>
 #include <ferrule/ring/kernel.hpp>
+#include <ferrule/server/drain_progress.hpp>
 #include <ferrule/server/options.hpp>
+#include <ferrule/server/reload.hpp>
 #include <ferrule/server/server.hpp>
 #include <ferrule/task/task.hpp>
 
 #include "ring/mutex.hpp"
+#include "server/drain_watch.hpp"
 #include "server/hand_over.hpp"
 #include "server/member.hpp"
+#include "server/notifier.hpp"
 #include "server/port.hpp"
+#include "server/reloading.hpp"
+#include "server/restart_channel.hpp"
+#include "server/roll_call.hpp"
 #include "server/signals.hpp"
+#include "server/take_over.hpp"
+#include "server/watchdog.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -40,6 +49,7 @@ public:
     void add_port(PortOptions options, ConnectionHandler handler);
     int run();
     void stop();
+    void reload();
     std::size_t reactor_count() const;
     std::uint16_t port() const;
     std::vector<Address> addresses() const;
@@ -51,10 +61,15 @@ public:
     Log::Function log_function;
     std::function<void(const StallReport&)> stall_hook;
     std::vector<std::function<void()>> listening_hooks;
+    std::vector<std::function<void(Reload&)>> reload_hooks;
+    std::vector<std::function<void(const DrainProgress&)>> drain_hooks;
 
 private:
     void take_inherited();
+    void take_over();
+    void take_offered();
     void open_ports();
+    void adopt_taken(Port& port);
     Address add_address(int descriptor);
     void open_port(Port& port);
     void give_sockets_to_reactors();
@@ -71,6 +86,8 @@ private:
     Task<> watch_signals();
     void member_started();
     void member_serves();
+    void begin_listening();
+    void begin_draining();
     void member_ended(std::size_t index, std::exception_ptr failure);
     void begin_stop();
     void prepare_drain();
@@ -80,6 +97,22 @@ private:
     void fail(std::exception_ptr failure);
 
     void watch_for_stalls();
+    // Restarts, on the control: engine_restarting.cpp.
+    void open_restart_listener();
+    void prepare_taken(std::size_t index);
+    Task<> complete_take_over();
+    Task<> offer_restarts();
+    Task<bool> hand_over_to(int descriptor);
+    Task<> talk_to_successor(RestartChannel& channel);
+    Task<> refuse(RestartChannel& channel, std::string reason);
+    Task<> release_ports();
+    struct OfferedSocket {
+        std::size_t port;
+        int descriptor;
+        Address address;
+    };
+    std::vector<OfferedSocket> offered_sockets() const;
+
     void serve();
     void clean_up() noexcept;
 
@@ -100,10 +133,22 @@ private:
     std::unique_ptr<Reactor> control_;
     // The control's.
     std::unique_ptr<Signals> signals_;
+    std::unique_ptr<Notifier> notifier_;
+    std::unique_ptr<Reloading> reloading_;
+    std::unique_ptr<Watchdog> watchdog_;
+    std::unique_ptr<DrainWatch> drain_watch_;
+    std::unique_ptr<TakeOver> take_over_;  // from the server before, until this one serves
+    std::unique_ptr<RollCall> restart_roll_;
+    Address restart_address_;
+    int restart_listener_ = -1;
+    bool successor_starts_ = false;  // another server has been offered the ports
+    bool successor_ready_ = false;   // and accepts
+    std::string successor_fault_;
     unsigned stops_ = 0;
     std::size_t started_ = 0;
     std::size_t serving_ = 0;
     std::size_t ended_ = 0;
+    bool ending_ = false;
     bool draining_ = false;
     bool first_port_ = false;
     bool ran_ = false;

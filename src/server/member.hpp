@@ -21,6 +21,8 @@ struct Socket {
     std::size_t port = 0;
     int descriptor = -1;
     bool given = false;
+    bool released = false;       // another process accepts from it
+    std::uint16_t listener = 0;  // in the network, when it was given
 };
 
 /// What the network of a reactor accepts for a port.

@@ -241,6 +241,15 @@ void validate(const ServerOptions& options) {
                      "it is set, and so is ServerOptions.reactor.submission_poll_cpu: only one "
                      "of them can be obeyed");
     }
+    if (!options.restart_path.empty()) {
+        const auto address = Address::parse("unix:" + options.restart_path, 0);
+        if (!address || !address->unix_path() || options.restart_path.find('\0') != std::string::npos)
+            check.refuse("restart_path", "it is not a path that a Unix socket can have");
+    }
+    if (options.restart_timeout < std::chrono::milliseconds(1) || options.restart_timeout > timeout_max) {
+        check.refuse("restart_timeout", std::to_string(options.restart_timeout.count()) + " is not in 1 to " +
+                                            std::to_string(timeout_max.count()));
+    }
     check_reactor(check.inside("reactor"), options.reactor, options.pin_reactors,
                   options.pin_reactors || !options.cpus.empty() || options.reactor.cpu >= 0);
     check_network(check.inside("network"), options.network);

@@ -21,6 +21,8 @@ struct Port {
     bool shared = false;  ///< a socket for each reactor; otherwise the first accepts and hands over
     std::shared_ptr<PortGroup> group = nullptr;  ///< of a shared port
     std::vector<int> sockets{};                  ///< that listen, and that no reactor has yet
+    bool taken = false;                          ///< its sockets came from another server
+    bool released = false;                       ///< another server has its sockets, too, and accepts
 
     /// How its sockets are opened. Throws StartError.
     ListenSocketOptions socket_options(Kernel& kernel) const;

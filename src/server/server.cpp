@@ -40,12 +40,24 @@ void Server::on_listening(std::function<void()> function) {
     engine_->listening_hooks.push_back(std::move(function));
 }
 
+void Server::on_reload(std::function<void(Reload&)> function) {
+    engine_->reload_hooks.push_back(std::move(function));
+}
+
+void Server::on_drain_progress(std::function<void(const DrainProgress&)> function) {
+    engine_->drain_hooks.push_back(std::move(function));
+}
+
 int Server::run() {
     return engine_->run();
 }
 
 void Server::stop() {
     engine_->stop();
+}
+
+void Server::reload() {
+    engine_->reload();
 }
 
 std::size_t Server::reactors() const {

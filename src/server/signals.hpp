@@ -6,12 +6,12 @@
 
 namespace ferrule::inline v0 {
 
-/// SIGTERM and SIGINT, blocked in the thread that makes it and in those that this one starts, and readable instead. Its
-/// end restores the thread's signal mask.
+/// SIGTERM and SIGINT, and SIGHUP where it is wanted, blocked in the thread that makes it and in those that this one
+/// starts, and readable instead. Its end restores the thread's signal mask.
 class Signals {
 public:
     /// Throws StartError.
-    explicit Signals(Kernel& kernel);
+    Signals(Kernel& kernel, bool with_hangup);
     ~Signals();
     Signals(const Signals&) = delete;
     Signals& operator=(const Signals&) = delete;
@@ -19,8 +19,8 @@ public:
     /// Readable when there is one.
     int descriptor() const noexcept { return descriptor_; }
 
-    /// Takes one; false when there is none.
-    bool take() noexcept;
+    /// Takes one: its number; 0 when there is none.
+    int take() noexcept;
 
 private:
     Kernel& kernel_;

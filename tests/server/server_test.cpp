@@ -1,6 +1,8 @@
 #include <ferrule/server.hpp>
 
 #include "support/forwarding_kernel.hpp"
+#include "support/running_server.hpp"
+#include "support/temporary_folder.hpp"
 
 #include <gtest/gtest.h>
 
@@ -38,185 +40,19 @@ namespace {
 using namespace ferrule;
 using namespace std::chrono_literals;
 using ferrule_test::Call;
+using ferrule_test::Client;
+using ferrule_test::echo;
+using ferrule_test::eventually;
 using ferrule_test::ForwardingKernel;
-
-// How long a test waits for what must come; never for what must not.
-constexpr auto patience = 30s;
+using ferrule_test::on_loopback;
+using ferrule_test::Running;
+using ferrule_test::start_error_of;
+using ferrule_test::tell_reactor;
 
 int open_descriptors() {
     int count = 0;
     for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
     return count;
-}
-
-template <class Predicate>
-bool eventually(Predicate predicate) {
-    const auto until = std::chrono::steady_clock::now() + patience;
-    while (!predicate()) {
-        if (std::chrono::steady_clock::now() > until) return false;
-        std::this_thread::yield();
-    }
-    return true;
-}
-
-// A blocking client.
-class Client {
-public:
-    explicit Client(const Address& address) : fd_(::socket(address.data()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        const timeval limit{std::chrono::duration_cast<std::chrono::seconds>(patience).count(), 0};
-        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        connected_ = ::connect(fd_, address.data(), address.size()) == 0 || (errno == EINTR && connects_later());
-    }
-    Client(Client&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_) {}
-    Client& operator=(Client&&) = delete;
-    ~Client() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-
-    bool connected() const { return connected_; }
-    void send(std::string_view text) {
-        EXPECT_EQ(::send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-    }
-    // Exactly this many bytes, or what came before the end.
-    std::string receive(std::size_t bytes) {
-        std::string text(bytes, '\0');
-        std::size_t size = 0;
-        while (size != bytes) {
-            const ssize_t received = receive_some(text.data() + size, bytes - size);
-            if (received <= 0) break;
-            size += static_cast<std::size_t>(received);
-        }
-        text.resize(size);
-        return text;
-    }
-    std::string exchange(std::string_view text) {
-        send(text);
-        return receive(text.size());
-    }
-    // What comes until the peer ends: true for FIN, false for anything else.
-    bool ends_in_order(std::string* rest = nullptr) { return receive_all(rest) == 0; }
-    // The connection is over, in whatever way.
-    bool ends() { return receive_all(nullptr) != EAGAIN; }
-
-private:
-    // A connect that was interrupted goes on by itself.
-    bool connects_later() const {
-        pollfd writable{.fd = fd_, .events = POLLOUT, .revents = 0};
-        const int patience_ms = static_cast<int>(std::chrono::milliseconds(patience).count());
-        while (::poll(&writable, 1, patience_ms) < 0 && errno == EINTR) {
-        }
-        int error = ETIMEDOUT;
-        socklen_t size = sizeof error;
-        ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
-        return error == 0 && (writable.revents & POLLOUT) != 0;
-    }
-
-    // The kernel interrupts the calls of a thread that has run a ring when it ends that ring, some time after it was
-    // closed.
-    ssize_t receive_some(char* bytes, std::size_t size) {
-        for (;;) {
-            const ssize_t received = ::recv(fd_, bytes, size, 0);
-            if (received >= 0 || errno != EINTR) return received;
-        }
-    }
-
-    // Until FIN (0) or an error.
-    int receive_all(std::string* bytes) {
-        for (;;) {
-            char piece[4096];
-            const ssize_t received = receive_some(piece, sizeof piece);
-            if (received == 0) return 0;
-            if (received < 0) return errno;
-            if (bytes != nullptr) bytes->append(piece, static_cast<std::size_t>(received));
-        }
-    }
-
-    int fd_;
-    bool connected_ = false;
-};
-
-Task<> echo(Connection connection) {
-    while (auto received = co_await connection.read()) {
-        for (const auto slice : received) connection.write(slice);
-        co_await connection.flush();
-    }
-}
-
-// Answers each byte with the number of its reactor.
-Task<> tell_reactor(Connection connection) {
-    const char digit = static_cast<char>('0' + connection.reactor().id());
-    while (auto received = co_await connection.read()) {
-        connection.write(std::string_view(&digit, 1));
-        co_await connection.flush();
-    }
-}
-
-ServerOptions on_loopback(std::uint32_t reactors = 1) {
-    ServerOptions options;
-    options.host = "127.0.0.1";
-    options.port = 0;
-    options.reactors = reactors;
-    options.handle_signals = false;
-    // Clients of these tests keep their sockets open: the server need not wait for their FIN.
-    options.network.linger_timeout = 10ms;
-    options.reactor.submission_entries = 64;
-    options.network.receive_buffer_count = 64;
-    return options;
-}
-
-// A server that runs on a thread of its own until the end of the test.
-class Running {
-public:
-    explicit Running(Server& server) : server_(server) {
-        server_.on_listening([this] { up_.set_value(); });
-        thread_ = std::thread([this] {
-            try {
-                result_ = server_.run();
-            } catch (...) {
-                failure_ = std::current_exception();
-            }
-            ended_.set_value();
-        });
-        auto up = up_.get_future();
-        while (up.wait_for(10ms) != std::future_status::ready &&
-               ended_future_.wait_for(0s) != std::future_status::ready) {
-        }
-    }
-    ~Running() {
-        if (!thread_.joinable()) return;
-        server_.stop();
-        server_.stop();
-        thread_.join();
-    }
-    Address address(std::size_t port = 0) const { return server_.addresses().at(port); }
-    // What run returned. It rethrows what run threw.
-    int join() {
-        thread_.join();
-        if (failure_) std::rethrow_exception(failure_);
-        return result_;
-    }
-    int stop() {
-        server_.stop();
-        return join();
-    }
-
-private:
-    Server& server_;
-    std::promise<void> up_;
-    std::promise<void> ended_;
-    std::future<void> ended_future_ = ended_.get_future();
-    std::thread thread_;
-    std::exception_ptr failure_;
-    int result_ = -1;
-};
-
-std::string start_error_of(Server& server) {
-    try {
-        server.run();
-    } catch (const StartError& error) {
-        return error.what();
-    }
-    return "it started";
 }
 
 bool has_ipv6() {
@@ -226,19 +62,6 @@ bool has_ipv6() {
     if (fd >= 0) ::close(fd);
     return bound;
 }
-
-class Folder {
-public:
-    Folder() {
-        char name[] = "/tmp/ferrule-server-XXXXXX";
-        path_ = ::mkdtemp(name);
-    }
-    ~Folder() { std::filesystem::remove_all(path_); }
-    std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
-private:
-    std::string path_;
-};
 
 // ---- serving ----
 
@@ -463,7 +286,7 @@ TEST(Server, AReactorAtItsLimitHandsOver) {
 }
 
 TEST(Server, UnixSocketsAreHandedOverAndRemoved) {
-    const Folder folder;
+    const ferrule_test::TemporaryFolder folder;
     const std::string path = folder / "server.socket";
     ServerOptions options = on_loopback(2);
     options.host = "unix:" + path;

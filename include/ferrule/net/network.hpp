@@ -188,6 +188,14 @@ struct NetworkCounters {
     }
 };
 
+/// The connections that handlers serve, by what they are about: Network::census.
+struct ConnectionCensus {
+    std::uint64_t reading = 0;  ///< the handler waits for bytes of the peer
+    std::uint64_t working = 0;  ///< it works, or waits for something else
+    std::uint64_t sending = 0;  ///< the peer has still to take what was written
+    std::uint64_t closing = 0;  ///< the handler has let it go, and its end is waited for
+};
+
 /// Serves one connection. What it throws closes the connection and goes to Reactor::on_fault.
 using ConnectionHandler = std::function<Task<>(Connection)>;
 
@@ -222,6 +230,17 @@ public:
     /// Opens the socket, then as above. The error names the operation and the address.
     std::expected<std::uint16_t, ListenError> listen(const ListenSocketOptions& socket, ConnectionHandler handler);
 
+    /// Gives a listener's socket up to another process that has it, too, and accepts from it: closes the descriptor
+    /// here, and leaves alone what waits in the socket's queue and how the kernel chooses the socket. Who was accepted
+    /// by then is served. The handler stays, for `adopt`.
+    void release_listener(std::uint16_t listener) noexcept;
+    /// Whether that is done: nothing more is accepted from it here.
+    [[nodiscard]] bool released(std::uint16_t listener) const noexcept;
+
+    /// Begins to accept anew everywhere: the kernel tells one of the processes that wait at a socket of a connection,
+    /// and when that one goes, nobody has been told.
+    void accept_anew() noexcept;
+
     /// Registers a handler without a socket, for connections that `adopt` brings.
     std::uint16_t add_handler(ConnectionHandler handler);
 
@@ -248,6 +267,8 @@ public:
     [[nodiscard]] const NetworkOptions& options() const noexcept { return options_; }
     /// Connections now. Any thread.
     [[nodiscard]] const NetworkCounters& counters() const noexcept { return counters_; }
+    /// Counts connections by what they are about. It looks at every slot: a cache line each. Reactor's own thread.
+    [[nodiscard]] ConnectionCensus census() const noexcept;
     /// The memory of written, carried and privately received bytes.
     [[nodiscard]] const SlabPool& slabs() const noexcept { return slabs_; }
     /// The buffers that the kernel receives into, for all connections that have none of their own.

@@ -32,6 +32,10 @@ public:
     /// none, when the order is not known, or when the kernel refuses: new clients may still come then.
     bool leave(Kernel& kernel, int descriptor) noexcept;
 
+    /// Makes the kernel choose among the first `count` sockets only, as above; among all of them when there are no
+    /// more, also where an earlier program of whatever process chose otherwise.
+    bool select_first(Kernel& kernel, std::size_t count) noexcept;
+
     /// Closes the socket. The others are chosen as before, by the hash of the connection's addresses.
     void close(Kernel& kernel, int descriptor) noexcept;
 
@@ -39,6 +43,10 @@ public:
     /// given and has not accepted are reset, and new ones go to the others. The descriptor stays open.
     void abandon(Kernel& kernel, int descriptor) noexcept;
 
+    /// The sockets, in their order.
+    [[nodiscard]] std::vector<int> descriptors() const;
+    /// Whether the kernel has them in that order, and no others.
+    [[nodiscard]] bool order_is_known() const noexcept { return !shared_with_others_; }
     /// Sockets in the group.
     [[nodiscard]] std::size_t size() const noexcept;
 

@@ -106,12 +106,14 @@ struct ServerOptions {
     /// How long connections may take to end when the server is stopped; then the rest is cancelled. 0: they are
     /// cancelled at once.
     std::chrono::milliseconds drain_timeout{10'000};
-    /// Server::run takes SIGTERM and SIGINT, as Server::stop, and gives them back at its end. At most one server of a
-    /// process should.
+    /// Server::run takes SIGTERM and SIGINT, as Server::stop, and with Server::on_reload also SIGHUP, as
+    /// Server::reload; it gives them back at its end. At most one server of a process should.
     bool handle_signals = true;
 
     /// Server::run speaks with systemd, where that has started the process; it does nothing elsewhere. At most one
     /// server of a process should.
+    ///
+    /// It tells what sd_notify(3) tells (NOTIFY_SOCKET), and feeds the watchdog (WATCHDOG_USEC): see Server::run.
     ///
     /// Sockets that systemd has passed (take_inherited_sockets) become ports. A port with a `socket_name` takes all of
     /// that name. The others take one each, in the order in which they were given; when there is only one other, it
@@ -124,6 +126,21 @@ struct ServerOptions {
     std::chrono::milliseconds stall_threshold{0};
     /// The signal that asks a stuck thread for its stack: StallDetectorOptions::signal. Only with a stall_threshold.
     std::int32_t stall_signal = SIGURG;
+
+    /// The path of a Unix socket by which a server hands its ports to the next one without a gap. Server::run first
+    /// takes over from the server that serves this path: it gets its listening sockets, starts, and when it accepts,
+    /// the other one accepts no more and drains. Where nobody serves the path, it opens its ports. Then it serves the
+    /// path itself. Empty: neither.
+    ///
+    /// Ports are the same when their addresses are. What the running server has and this one has not is closed there
+    /// when its queue is empty, and what only this one has is opened. The numbers of reactors may differ. When this one
+    /// cannot start, the running one goes on as if nothing had happened.
+    ///
+    /// The socket has the mode 0600, and both sides ask whose the other is (SO_PEERCRED): the same user's, or root's.
+    std::string restart_path{};
+    /// How long either side waits for the other one while ports are handed over; a new server that takes longer to
+    /// start is refused.
+    std::chrono::milliseconds restart_timeout{30'000};
 
     /// Every reactor's ring, mailbox, budget and spin.
     ReactorOptions reactor{};

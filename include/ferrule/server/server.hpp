@@ -6,7 +6,9 @@
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/stall_detector.hpp>
 #include <ferrule/ring/kernel.hpp>
+#include <ferrule/server/drain_progress.hpp>
 #include <ferrule/server/options.hpp>
+#include <ferrule/server/reload.hpp>
 #include <ferrule/version.hpp>
 
 #include <cstddef>
@@ -91,6 +93,17 @@ public:
     /// the server is up. What it throws ends `run`, which throws it again.
     void on_listening(std::function<void()> function);
 
+    /// Called on the thread of `run` for each reload: on SIGHUP, where ServerOptions::handle_signals says so, and for
+    /// Server::reload. It reads what has to be read anew, and hands it to the reactors by Reload::on_each_reactor. What
+    /// it throws is said in the log, and everything stays as it was. Several are called in order. Without such a
+    /// function SIGHUP is not taken, and ends the process. Nothing else of the server happens meanwhile, and a watchdog
+    /// (WATCHDOG_USEC) is not fed: what takes long should be bounded.
+    void on_reload(std::function<void(Reload&)> function);
+
+    /// Called on the thread of `run` while the server drains: when it begins, every second, and when all connections
+    /// have ended. What it throws is said in the log.
+    void on_drain_progress(std::function<void(const DrainProgress&)> function);
+
     /// Opens the ports, starts the reactors and serves until `stop`, or until SIGTERM or SIGINT
     /// (ServerOptions::handle_signals); then drains: no new connections, those that wait for a request end, the others
     /// may finish theirs, and at ServerOptions::drain_timeout what is left is cancelled. A second stop, or signal,
@@ -101,8 +114,11 @@ public:
     /// there is no handler or the server ran before.
     ///
     /// Signals are taken by signalfd(2): they are blocked in the calling thread and in the reactors' until the end. A
-    /// program that starts threads of its own before must block SIGTERM and SIGINT in them, or they may be delivered
-    /// there.
+    /// program that starts threads of its own before must block SIGTERM and SIGINT in them (and SIGHUP, with
+    /// on_reload), or they may be delivered there.
+    ///
+    /// Where systemd has started the process (ServerOptions::systemd), it is told by the protocol of sd_notify(3) when
+    /// the server serves, reloads, drains, and how far that is; and its watchdog as long as every reactor's loop turns.
     ///
     /// The calling thread has a small ring of its own meanwhile. When the kernel ends that ring, a moment after the
     /// return, it may interrupt a blocking call of the thread with EINTR.
@@ -111,6 +127,11 @@ public:
     /// Ends `run` as a signal does: it drains first; the second time it does not. Any thread, also before `run`, which
     /// then returns as soon as it has started. Not from a signal handler.
     void stop();
+
+    /// Reloads as SIGHUP does: calls what on_reload was given, on the thread of `run`. While one is under way, it
+    /// reloads once more afterwards. Nothing before the server serves, and when it ends. Any thread. Not from a signal
+    /// handler.
+    void reload();
 
     /// How many reactors it has or will have: ServerOptions::reactors, or the number of CPUs that the calling thread
     /// may use. Throws StartError when the system does not tell.
