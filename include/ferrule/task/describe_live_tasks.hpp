@@ -3,6 +3,7 @@
 #include <ferrule/task/host.hpp>
 #include <ferrule/version.hpp>
 
+#include <cstddef>
 #include <string>
 
 namespace ferrule::inline v0 {
