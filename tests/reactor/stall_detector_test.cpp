@@ -2,6 +2,7 @@
 #include <ferrule/task/yield.hpp>
 
 #include "reactor_fixture.hpp"
+#include "support/own_symbols.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -121,6 +122,7 @@ Task<> await_one_that_blocks(Reports* reports, std::atomic<bool>* ended) {
 }
 
 TEST(StallDetector, a_handler_that_blocks_is_named_with_its_stack_and_told_of_again_when_it_goes_on) {
+    if (!ferrule_test::has_symbols()) GTEST_SKIP() << "this program is stripped: nothing can be named";
     ReactorThread thread{3};
     StallDetector detector{short_threshold()};
     Reports reports{detector};
@@ -193,6 +195,7 @@ Task<> handle_without_signals(Reports* reports, std::atomic<bool>* ended) {
 }
 
 TEST(StallDetector, a_thread_that_takes_no_signal_is_named_without_a_stack) {
+    if (!ferrule_test::has_symbols()) GTEST_SKIP() << "this program is stripped: nothing can be named";
     ReactorThread thread;
     std::atomic<bool> ended{false};
     StallDetectorOptions options = short_threshold();
