@@ -3,6 +3,8 @@
 #include <ferrule/reactor/call.hpp>
 #include <ferrule/reactor/cross_channel.hpp>
 #include <ferrule/reactor/deadline.hpp>
+#include <ferrule/task/channel.hpp>
+#include <ferrule/task/yield.hpp>
 
 #include "thread_share.hpp"
 
@@ -139,6 +141,43 @@ Task<> receive_for(Reactor* there, std::chrono::milliseconds duration) {
     receiver.close();
 }
 
+constexpr std::size_t inside_capacity = 256;
+
+Task<> send_inside(ferrule::Channel<std::uint64_t>* channel, bool* over) {
+    for (std::uint64_t number = 0;; ++number) {
+        const auto sent = co_await channel->send(number);
+        if (!sent) break;
+    }
+    *over = true;
+}
+
+/// One task sends to another of the same reactor, item by item.
+Task<> receive_inside(Reactor* reactor, std::chrono::milliseconds duration) {
+    ferrule::Channel<std::uint64_t> channel(inside_capacity);
+    bool over = false;
+    reactor->spawn(send_inside(&channel, &over));
+    std::uint64_t expected = 0;
+    while (expected < 1'000'000) {
+        const auto item = co_await channel.receive();
+        if (!item || *item != expected++) std::abort();
+    }
+    const bench::ThreadShare share;
+    const auto began = Clock::now();
+    const std::uint64_t first = expected;
+    auto elapsed = Clock::duration::zero();
+    while (elapsed < duration) {
+        for (int count = 0; count < 4096; ++count) {
+            const auto item = co_await channel.receive();
+            if (!item || *item != expected++) std::abort();
+        }
+        elapsed = Clock::now() - began;
+    }
+    print("item_ns", nanoseconds(elapsed) / static_cast<double>(expected - first), share);
+    channel.close();
+    while (!over) co_await ferrule::yield_now();
+    reactor->stop();
+}
+
 constexpr std::size_t armed_deadlines = 1'000'000;
 constexpr std::size_t hot_deadlines = 64;
 constexpr std::uint64_t spread_ns = 60'000'000'000;
@@ -201,17 +240,23 @@ void sleep_many(Reactor& reactor) {
     print("bytes_per_sleeper", grown / static_cast<double>(sleepers), share);
 }
 
-/// One reactor, which does this and ends.
+/// One reactor, which begins with this and runs until it is stopped.
 template <class Work>
-void run_alone(int cpu, Work work) {
+void run_until_stopped(int cpu, Work work) {
     ReactorOptions options;
     options.cpu = cpu;
     Reactor reactor(0, options);
-    reactor.on_start([&work](Reactor& started) {
+    reactor.on_start([&work](Reactor& started) { work(started); });
+    reactor.run();
+}
+
+/// One reactor, which does this and ends.
+template <class Work>
+void run_alone(int cpu, Work work) {
+    run_until_stopped(cpu, [&work](Reactor& started) {
         work(started);
         started.stop();
     });
-    reactor.run();
 }
 
 }  // namespace
@@ -232,13 +277,18 @@ int main(int count, char** arguments) {
             Pair(first, second, 0us).run([duration](Reactor& there) { return call_for(&there, duration); });
         } else if (pattern == "channel") {
             Pair(first, second, 0us).run([duration](Reactor& there) { return receive_for(&there, duration); });
+        } else if (pattern == "channel-inside") {
+            run_until_stopped(first,
+                              [duration](Reactor& reactor) { reactor.spawn(receive_inside(&reactor, duration)); });
         } else if (pattern == "deadlines") {
             run_alone(first, [duration](Reactor& reactor) { arm_and_cancel(reactor, duration); });
         } else if (pattern == "sleepers") {
             run_alone(first, [](Reactor& reactor) { sleep_many(reactor); });
         } else {
-            std::fputs("ferrule_coordination: patterns are call-spin, call-sleep, channel, deadlines, sleepers\n",
-                       stderr);
+            std::fputs(
+                "ferrule_coordination: patterns are call-spin, call-sleep, channel, channel-inside, deadlines, "
+                "sleepers\n",
+                stderr);
             return 2;
         }
     } catch (const std::exception& error) {

@@ -126,6 +126,7 @@ SUITES = (
     Suite("call-spin", "a call to another reactor and back, both spin", "coordination", ROUND_TRIP, servers=(FERRULE,)),
     Suite("call-sleep", "a call to another reactor and back, both sleep", "coordination", ROUND_TRIP, servers=(FERRULE, RAW_EVENTFD)),
     Suite("channel", "a channel between two reactors, in batches", "coordination", ITEM, servers=(FERRULE,)),
+    Suite("channel-inside", "a channel inside a reactor, item by item", "coordination", ITEM, servers=(FERRULE,)),
     Suite("deadlines", "deadlines, 1,000,000 armed", "coordination", DEADLINE, servers=(FERRULE,)),
     Suite("sleepers", "100,000 sleeping coroutines", "coordination", SLEEPER, servers=(FERRULE,)),
 )
@@ -182,6 +183,7 @@ BARS = (
     Bar("call-sleep", ROUND_TRIP, RAW_EVENTFD, 1.1),
     # 20 million items a second.
     Bar("channel", ITEM, "", 50),
+    Bar("channel-inside", ITEM, "", 20),
     Bar("deadlines", DEADLINE, "", 50),
     Bar("sleepers", SLEEPER, "", 400),
 )
