@@ -6,9 +6,9 @@ namespace ferrule::inline v0::sim {
 
 namespace {
 
-// The simulated kernel has no polling thread, no polled I/O and no queue memory of the user's: as if they were not
-// compiled in.
-constexpr std::uint32_t setup_6_1 = abi::setup_completion_size | abi::setup_clamp | abi::setup_attach_work_queue |
+// The simulated kernel has no polled I/O and no queue memory of the user's: as if they were not compiled in.
+constexpr std::uint32_t setup_6_1 = abi::setup_submission_poll | abi::setup_submission_affinity |
+                                    abi::setup_completion_size | abi::setup_clamp | abi::setup_attach_work_queue |
                                     abi::setup_ring_disabled | abi::setup_submit_all | abi::setup_cooperative_taskrun |
                                     abi::setup_taskrun_flag | abi::setup_single_issuer | abi::setup_defer_taskrun;
 constexpr std::uint32_t setup_6_6 = setup_6_1 | abi::setup_no_submission_array;

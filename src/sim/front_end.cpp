@@ -15,6 +15,7 @@ constexpr std::uint32_t completion_entries_max = 65536;
 constexpr std::uint64_t never = ~std::uint64_t{0};
 constexpr std::uint64_t nanoseconds_per_second = 1'000'000'000;
 constexpr std::uint64_t nanoseconds_per_microsecond = 1'000;
+constexpr std::uint64_t nanoseconds_per_millisecond = 1'000'000;
 constexpr std::uint64_t late_notice_ns_min = 1'000;
 constexpr std::uint64_t late_notice_ns_max = 2'000'000;
 
@@ -51,6 +52,10 @@ std::expected<std::shared_ptr<SimulatedRing>, int> SimulatedRing::create(World& 
     if ((flags & abi::setup_defer_taskrun) != 0 && (flags & abi::setup_single_issuer) == 0) {
         return std::unexpected(-EINVAL);
     }
+    if ((flags & abi::setup_submission_poll) != 0 && (flags & (flagged | abi::setup_taskrun_flag)) != 0)
+        return std::unexpected(-EINVAL);
+    if ((flags & abi::setup_submission_affinity) != 0 && (flags & abi::setup_submission_poll) == 0)
+        return std::unexpected(-EINVAL);
     abi::Parameters given = *parameters;
     if (const auto sized = check_sizes(entries, given); !sized) return std::unexpected(sized.error());
     if ((flags & abi::setup_attach_work_queue) != 0) {
@@ -107,6 +112,8 @@ int FrontEnd::set_up(abi::Parameters& parameters) {
     parameters.features = features_.features;
     disabled_ = (setup_flags_ & abi::setup_ring_disabled) != 0;
     if (!disabled_ && (setup_flags_ & abi::setup_single_issuer) != 0) owner_ = world_.current_fiber();
+    poll_idle_ns_ = parameters.sq_thread_idle * nanoseconds_per_millisecond;
+    if (!disabled_) begin_to_poll();
     return 0;
 }
 
@@ -144,6 +151,8 @@ void FrontEnd::released() noexcept {
     closed_ = true;
     if (work_scheduled_) world_.forget(work_event_);
     work_scheduled_ = false;
+    if (poll_scheduled_) world_.forget(poll_event_);
+    poll_scheduled_ = false;
     requests_.for_each([this](Request& request) {
         if (has_memory(request)) {
             world_.finding(name_ + " is closed while " + describe(request.name(), request.entry.user_data) +
@@ -191,7 +200,11 @@ int FrontEnd::enter(std::uint32_t to_submit, std::uint32_t min_complete, std::ui
     look_at_buffers();
     int result = 0;
     bool wait_too = (flags & abi::enter_get_events) != 0;
-    if (to_submit != 0) {
+    if (polls()) {
+        if ((flags & abi::enter_submission_wakeup) != 0) begin_to_poll();
+        if ((flags & abi::enter_submission_wait) != 0) wait_for_room();
+        result = static_cast<int>(to_submit);
+    } else if (to_submit != 0) {
         result = foreign() ? -EEXIST : submit(to_submit);
         // Not even completions are looked for when the kernel did not take everything.
         if (result != static_cast<int>(to_submit)) wait_too = false;

@@ -24,6 +24,9 @@ namespace ferrule::inline v0::sim {
 /// the file becomes ready that is work, which runs in an `enter` that asks for completions (a ring that defers its
 /// work), or as soon as the scheduler is in control (others), and tries again. What is done is posted together, at the
 /// end of the submission or of the work; the pieces of a multishot at once.
+///
+/// With a polling thread (abi::setup_submission_poll) nobody submits: an event looks at the queue every few
+/// microseconds, until it has found nothing for the time that the program gave.
 class FrontEnd final : public SimulatedRing {
 public:
     FrontEnd(World& world, Descriptors& descriptors, Profile profile, LockedMemory* memory, Paths* paths);
@@ -67,6 +70,7 @@ private:
     };
     struct Cancelling;
 
+    [[nodiscard]] bool polls() const noexcept { return (setup_flags_ & abi::setup_submission_poll) != 0; }
     [[nodiscard]] bool defers() const noexcept { return (setup_flags_ & abi::setup_defer_taskrun) != 0; }
     [[nodiscard]] bool foreign() const noexcept;
 
@@ -158,6 +162,12 @@ private:
     int wait(std::uint32_t min_complete, std::uint32_t flags, const void* argument, std::size_t argument_size);
     void look_at_buffers();
 
+    // The polling thread: front_end_polling.cpp
+    void begin_to_poll();
+    void poll_later();
+    void poll_queue();
+    void wait_for_room();
+
     // Cancelling: front_end_cancelling.cpp
     Outcome cancel(Request& request);
     int cancel_all(Cancelling& wanted);
@@ -212,6 +222,11 @@ private:
     std::vector<abi::Completion> messages_;
     std::vector<abi::Completion> delivering_;
     Waiter* waiters_ = nullptr;
+    Waiter* room_waiters_ = nullptr;  // in `enter`, for the polling thread to take entries
+    std::uint64_t poll_idle_ns_ = 0;
+    std::uint64_t poll_until_ns_ = 0;
+    std::uint64_t poll_event_ = 0;
+    bool poll_scheduled_ = false;
     std::uint64_t work_event_ = 0;
     std::uint64_t operations_ = 0;
     std::uint32_t posted_ = 0;  // ends and pieces, timeouts not counted

@@ -45,6 +45,7 @@ int FrontEnd::register_(std::uint32_t opcode, void* argument, std::uint32_t coun
             if (!disabled_) return -EBADFD;
             if ((setup_flags_ & abi::setup_single_issuer) != 0) owner_ = world_.current_fiber();
             disabled_ = false;
+            begin_to_poll();
             return 0;
         case abi::register_probe:
             if (argument == nullptr || count > std::size(abi::Probe{}.ops)) return -EINVAL;

@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -353,6 +354,14 @@ int TcpSocket::get_option(int level, int name, void* value, socklen_t* length) n
             return give_option(listening() ? 1 : 0, value, length);
         case SO_ERROR:
             return give_option(connection_ != nullptr ? connection_->take_error(side_) : 0, value, length);
+        case SO_MEMINFO: {
+            // Nine numbers, of which the first is what waits to be received; the others nobody asks for.
+            std::array<std::uint32_t, 9> memory{};
+            if (connection_ != nullptr) memory[0] = static_cast<std::uint32_t>(connection_->unread(side_));
+            *length = std::min<socklen_t>(*length, sizeof memory);
+            std::memcpy(value, memory.data(), *length);
+            return 0;
+        }
         default:
             return options_.get(name, value, length);
     }

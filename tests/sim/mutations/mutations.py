@@ -70,6 +70,30 @@ MUTATIONS = [
         "        } else if (state.receive_armed && !MUTATED) {\n            cancel_receive(state);",
     ),
     Mutation(
+        "polling-thread-left-asleep",
+        "the thread that takes entries is not woken when it sleeps",
+        RING,
+        "    return left && (queue_flags() & abi::queue_need_wakeup) != 0 ? abi::enter_submission_wakeup : 0;",
+        "    return left && !MUTATED && (queue_flags() & abi::queue_need_wakeup) != 0 ? abi::enter_submission_wakeup : 0;",
+    ),
+    Mutation(
+        "sends-are-silent-under-a-polling-thread",
+        "a send that a polling thread has yet to issue is taken for sent, because it has said nothing",
+        Edit(SENDING, "    if (ring.polled()) [[unlikely]] {", "    if (ring.polled() && !MUTATED) [[unlikely]] {"),
+        Edit(
+            NETWORK,
+            "        const std::uint32_t consumed = reactor_->consumed();",
+            "        const std::uint32_t consumed = MUTATED && ring.polled() ? ring.next_sequence() : reactor_->consumed();",
+        ),
+    ),
+    Mutation(
+        "completions-lost-as-queues-grow",
+        "what waits in a completion queue is lost when that is made larger",
+        RING,
+        "    state.kernel->unmap(ring_memory, ring_size);\n",
+        "    if (MUTATED) {\n        state.completion_head = load_acquire(state.kernel_completion_tail);\n        store_release(state.kernel_completion_head, state.completion_head);\n    }\n    state.kernel->unmap(ring_memory, ring_size);\n",
+    ),
+    Mutation(
         "dropped-rearm",
         "a receive that was interrupted is not armed again",
         RECEIVING,

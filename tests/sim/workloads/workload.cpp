@@ -14,6 +14,7 @@ using ferrule::sim::Profile;
 // Random numbers of the plan and of the simulation must not be the same sequence.
 constexpr std::uint64_t plan_salt = 0x706c'616e;
 constexpr std::uint64_t later_salt = 0x6c61'7465;
+constexpr std::uint64_t tuning_salt = 0x7475'6e65;
 constexpr std::uint32_t of_a_million = 1'000'000;
 // More than one in five occasions, and hardly anything but faults happens.
 constexpr std::uint32_t rate_max = 200'000;
@@ -150,7 +151,27 @@ ferrule::ReactorOptions WorkloadRun::reactor_options() {
     // A spinning reactor looks at the clock thousands of times in a microsecond of virtual time.
     options.spin = choose({0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 0us, 1us});
     options.offload_threads = choose({1u, 2u});
+    tune(options);
     return options;
+}
+
+// One run in four has some of the options that trade one thing for another; where its kernel lacks them, the way
+// without them is what runs. Drawn elsewhere: what a seed did before there were any, three in four do still.
+void WorkloadRun::tune(ferrule::ReactorOptions& options) const {
+    ferrule::sim::Random random{ferrule::sim::Random::mix(settings_.seed ^ tuning_salt)};
+    if (!random.one_in(4)) return;
+    if (random.one_in(2)) {
+        options.submission_poll = std::chrono::milliseconds(random.between(1, 3));
+    } else {
+        options.submission_entries_max = 2 * options.submission_entries;
+        options.completion_entries_max = 16 * options.submission_entries;
+    }
+    if (random.one_in(3)) {
+        options.min_wait = std::chrono::microseconds(random.between(1, 200));
+        options.min_wait_completions = static_cast<std::uint32_t>(random.between(2, 8));
+    }
+    if (random.one_in(3)) options.bounded_workers = 1;
+    if (random.one_in(3)) options.napi_busy_poll = 50us;
 }
 
 ferrule::NetworkOptions WorkloadRun::network_options() {
@@ -171,6 +192,8 @@ ferrule::NetworkOptions WorkloadRun::network_options() {
     // Longer than any fault holds a segment back.
     options.idle_timeout = options.read_timeout = options.write_timeout = 30min;
     options.linger_timeout = 5min;
+    ferrule::sim::Random tuning{ferrule::sim::Random::mix(settings_.seed ^ tuning_salt) + 1};
+    if (tuning.one_in(16)) options.huge_pages = ferrule::HugePages::reserved;
     return options;
 }
 

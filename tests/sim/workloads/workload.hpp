@@ -162,6 +162,7 @@ public:
 
 private:
     void choose_faults();
+    void tune(ferrule::ReactorOptions& options) const;
 
     RunSettings settings_;
     ferrule::sim::Random random_;
