@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 TIMEOUT_SECONDS = 100
@@ -75,6 +76,7 @@ class Conversation(threading.Thread):
                 with connect(self.port) as connection:
                     while not self.over and self.exchange(connection, b"message %d of a conversation\n" % self.answered):
                         self.answered += 1
+                        time.sleep(0.001)  # or all the threads would wait for each other's turn of the interpreter
         except Exception as error:  # a reset, a refused connection, half an answer
             self.broken = f"message {self.answered}: {error!r}"
 
@@ -94,10 +96,9 @@ class Conversation(threading.Thread):
             raise RuntimeError(f"another answer: {answer}")
         return True
 
-    def wait_for_more(self, count):
-        """Until so many more were answered; False when it is broken."""
-        wanted = self.answered + count
-        while self.answered < wanted and self.is_alive():
+    def wait_for(self, answered):
+        """Until so many were answered; False when it is broken."""
+        while self.answered < answered and self.is_alive():
             self.join(0.01)
         return self.broken is None
 
@@ -126,8 +127,8 @@ class Restarts(unittest.TestCase):
                 self.assertIn("has taken over", said)
                 server = fresh
                 # Only the new one is left to answer.
-                for conversation in talking:
-                    self.assertTrue(conversation.wait_for_more(messages), conversation.broken)
+                for conversation, before in [(conversation, conversation.answered) for conversation in talking]:
+                    self.assertTrue(conversation.wait_for(before + messages), conversation.broken)
             for conversation in talking:
                 conversation.over = True
             for conversation in talking:
@@ -149,7 +150,7 @@ class Short(Restarts):
 
 class Long(Restarts):
     def test_ten_restarts(self):
-        self.restart(times=10, conversations=64, messages=200)
+        self.restart(times=10, conversations=32, messages=100)
 
 
 class Example(unittest.TestCase):
