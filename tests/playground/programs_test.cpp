@@ -104,13 +104,15 @@ private:
 
 class Client {
 public:
-    explicit Client(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    // `receive_bytes`: how much the kernel keeps for one who does not read; 0: as much as it likes.
+    explicit Client(std::uint16_t port, int receive_bytes = 0) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_port = htons(port);
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         const timeval limit{patience_s, 0};
         ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        if (receive_bytes != 0) ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
         const int no_delay = 1;
         ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &no_delay, sizeof no_delay);
         EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
@@ -374,7 +376,7 @@ TEST_F(Playground, P6PipeAnswersHeadsHoweverTheyCome) {
                "\r\n\r\n" + request;
     };
     // Byte by byte, and with the beginning of another one behind it.
-    Client slow(port);
+    Client slow(port, 4096);
     for (const char byte : head) slow.send({&byte, 1});
     EXPECT_EQ(slow.receive(answer_to(head).size()), answer_to(head));
     slow.send(head + long_head + head.substr(0, 10));
