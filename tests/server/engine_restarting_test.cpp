@@ -392,9 +392,10 @@ TEST(Restart, ANewServerThatTakesTooLongIsRefused) {
     Instance old(options, saying('a'));
     Stranger slow(folder / "restart");
     slow.send(hello());
-    EXPECT_EQ(slow.receive().kind, RestartMessage::Kind::offer);
-    EXPECT_EQ(slow.receive().kind, RestartMessage::Kind::socket);
-    EXPECT_EQ(slow.receive().reason(), "not ready within 50 ms");
+    // A busy machine may not even get to the offer.
+    RestartMessage last = slow.receive();
+    while (last.kind == RestartMessage::Kind::offer || last.kind == RestartMessage::Kind::socket) last = slow.receive();
+    EXPECT_EQ(last.reason(), "not ready within 50 ms");
     EXPECT_EQ(Client(old.address()).exchange("x"), "a");
     EXPECT_EQ(old.running->stop(), 0);
 }
