@@ -2,6 +2,7 @@
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/network.hpp>
 
+#include "net/defence.hpp"
 #include "net/waits.hpp"
 #include "net/write_chain.hpp"
 
@@ -257,11 +258,23 @@ bool ConnectionHandle::draining() const {
 
 std::expected<Address, std::error_code> ConnectionHandle::peer_address() const {
     check_thread(reactor(), "Connection::peer_address");
+    if (const ProxiedAddresses* said = state().network->proxied(state())) return said->source;
     return ferrule::peer_address(reactor().kernel(), state().descriptor);
 }
 
 std::expected<Address, std::error_code> ConnectionHandle::local_address() const {
     check_thread(reactor(), "Connection::local_address");
+    if (const ProxiedAddresses* said = state().network->proxied(state())) return said->destination;
+    return ferrule::local_address(reactor().kernel(), state().descriptor);
+}
+
+std::expected<Address, std::error_code> ConnectionHandle::transport_peer_address() const {
+    check_thread(reactor(), "Connection::transport_peer_address");
+    return ferrule::peer_address(reactor().kernel(), state().descriptor);
+}
+
+std::expected<Address, std::error_code> ConnectionHandle::transport_local_address() const {
+    check_thread(reactor(), "Connection::transport_local_address");
     return ferrule::local_address(reactor().kernel(), state().descriptor);
 }
 

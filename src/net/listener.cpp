@@ -30,10 +30,12 @@ bool defers_accept(Kernel& kernel, int descriptor) noexcept {
 }  // namespace
 
 Listener::Listener(Network& network, std::uint16_t number, int descriptor, ConnectionHandler handler,
-                   std::shared_ptr<PortGroup> group)
+                   std::shared_ptr<PortGroup> group, ProxyOptions proxy)
     : network_(&network),
       handler_(std::move(handler)),
       group_(std::move(group)),
+      proxy_(std::move(proxy)),
+      rate_(network.options_.accept_rate, network.options_.accept_burst),
       descriptor_(descriptor),
       number_(number),
       accepts_early_(descriptor >= 0 && !defers_accept(network.reactor_->kernel(), descriptor)) {
@@ -52,14 +54,25 @@ Listener& Listener::of(Timer& timer) noexcept {
 
 void Listener::resume() noexcept {
     paused_ = false;
-    if (Timer::armed()) network_->reactor_->timers().disarm(*this);
-    if (stage_ == Stage::accepting && !accept_armed_ && descriptor_ >= 0) arm_accept();
+    if (Timer::armed() && !throttled_) network_->reactor_->timers().disarm(*this);
+    if (stage_ == Stage::accepting && !accept_armed_ && descriptor_ >= 0 && may_accept()) arm_accept();
 }
 
 void Listener::pause() noexcept {
     if (paused_ || stage_ != Stage::accepting) return;
     paused_ = true;
     if (accept_armed_) cancel();
+}
+
+void Listener::hold(bool held) noexcept {
+    if (held_ == held) return;
+    held_ = held;
+    if (stage_ != Stage::accepting || descriptor_ < 0) return;
+    if (held) {
+        if (accept_armed_) cancel();
+    } else if (!accept_armed_ && may_accept() && !Timer::armed()) {
+        arm_accept();
+    }
 }
 
 void Listener::end() noexcept {
@@ -112,7 +125,11 @@ void Listener::sweep() noexcept {
 void Listener::arm_accept() noexcept {
     Reactor& reactor = *network_->reactor_;
     abi::SubmissionEntry& entry = reactor.ring().entry();
-    prepare::accept_multishot(entry, descriptor_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (stage_ == Stage::accepting && takes_turns()) [[unlikely]] {
+        prepare::accept(entry, descriptor_, nullptr, nullptr, SOCK_CLOEXEC);
+    } else {
+        prepare::accept_multishot(entry, descriptor_, nullptr, nullptr, SOCK_CLOEXEC);
+    }
     entry.user_data = Tag{network_->accept_kind_, 0, number_}.encode();
     accept_armed_ = true;
     ++operations_;
@@ -133,6 +150,33 @@ void Listener::close_socket() noexcept {
     }
 }
 
+/// False when there are more than the rate allows, and they are refused: then it is gone.
+bool Listener::take(int descriptor) noexcept {
+    if (!rate_.limits() || stage_ != Stage::accepting) [[likely]]
+        return true;
+    const std::uint64_t now = network_->reactor_->now_ns();
+    if (!takes_turns() && !rate_.allows(now)) {
+        network_->counters_.accept_refusals.add();
+        network_->reset_descriptor(descriptor);
+        return false;
+    }
+    rate_.take(now);
+    return true;
+}
+
+/// When the rate is used up, accepting waits for its next turn.
+void Listener::throttle() noexcept {
+    Reactor& reactor = *network_->reactor_;
+    if (rate_.allows(reactor.now_ns())) return;
+    try {
+        reactor.timers().arm(*this, rate_.next_ns());
+        throttled_ = true;
+        network_->counters_.accept_throttles.add();
+    } catch (const std::bad_alloc&) {
+        // Rather too many than none.
+    }
+}
+
 void Listener::on_completion(int result, std::uint32_t flags) noexcept {
     if ((flags & abi::completion_more) == 0) {
         accept_armed_ = false;
@@ -141,7 +185,8 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
     if (result >= 0) {
         network_->counters_.accepted.add();
         FERRULE_PROBE(accept, result, number_);
-        if (!network_->hand_over_ || !network_->hand_over_(result, number_)) network_->serve(result, number_);
+        if (take(result) && (!network_->hand_over_ || !network_->hand_over_(result, number_)))
+            network_->serve(result, number_);
     }
     if (accept_armed_) return;
     if (stage_ == Stage::sweeping || (stage_ == Stage::closing && result >= 0)) {
@@ -169,7 +214,8 @@ void Listener::on_completion(int result, std::uint32_t flags) noexcept {
                 return;
         }
     }
-    if (!paused_) arm_accept();
+    if (stage_ == Stage::accepting && takes_turns()) throttle();
+    if (stage_ != Stage::accepting || may_accept()) arm_accept();
 }
 
 void Listener::back_off(int error) noexcept {
@@ -188,7 +234,8 @@ void Listener::on_timer() noexcept {
         sweep();
         return;
     }
-    if (stage_ == Stage::accepting && !paused_ && !accept_armed_) arm_accept();
+    throttled_ = false;
+    if (stage_ == Stage::accepting && may_accept() && !accept_armed_) arm_accept();
 }
 
 }  // namespace ferrule::inline v0

@@ -2,6 +2,7 @@
 #include <ferrule/net/network.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "net/defence.hpp"
 #include "net/listener.hpp"
 #include "net/waits.hpp"
 #include "net/write_chain.hpp"
@@ -68,6 +69,11 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     for (auto* list : {&send_list_, &building_, &unconfirmed_, &starved_}) list->reserve(list_entries);
     waiting_.reserve(options_.waiting_limit);
     counters_registered_ = reactor.metrics()->add(counters_);
+    if (options_.first_byte_timeout.count() > 0 || options_.receive_rate_min != 0 || options_.send_rate_min != 0 ||
+        options_.address_limits.connections != 0 || options_.address_limiter != nullptr ||
+        options_.overload_latency.count() > 0) {
+        static_cast<void>(defence());
+    }
     reactor.add_subsystem(*this);
 }
 
@@ -75,10 +81,15 @@ Network::~Network() {
     reactor_->remove_subsystem(*this);
     listeners_.clear();
     reactor_->memory_account.credit(connection_rings_ * connection_ring_bytes_);
-    for (const Waiting& waiting : waiting_) reactor_->kernel().close(waiting.descriptor);
+    for (const Waiting& waiting : waiting_) {
+        reactor_->kernel().close(waiting.descriptor);
+        leave(waiting.client);
+    }
+    if (defence_ != nullptr) reactor_->timers().disarm(*defence_);
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
             ConnectionState& state = chunk[offset];
+            if (defence_ != nullptr) end_guard(state);
             reactor_->timers().disarm(state.timer);
             if (state.descriptor >= 0) reactor_->kernel().close(state.descriptor);
             for (WriteSlab* slab : {state.staged, state.sending}) {
@@ -96,10 +107,14 @@ Network& Network::of(Reactor& reactor) {
     return reactor.add_service<Network>(reactor);
 }
 
-std::uint16_t Network::listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group) {
+std::uint16_t Network::listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group,
+                              ProxyOptions proxy) {
     reactor_->check_thread("Network::listen");
+    if (proxy.protocol != ProxyProtocol::off) static_cast<void>(defence());
     const auto number = static_cast<std::uint16_t>(listeners_.size());
-    listeners_.push_back(std::make_unique<Listener>(*this, number, descriptor, std::move(handler), std::move(group)));
+    listeners_.push_back(
+        std::make_unique<Listener>(*this, number, descriptor, std::move(handler), std::move(group), std::move(proxy)));
+    listeners_.back()->hold(options_.overload_excess == Excess::wait && overloaded());
     if (draining_ || shutting_down_) {
         listeners_.back()->end();
     } else {
@@ -113,13 +128,14 @@ std::expected<std::uint16_t, ListenError> Network::listen(const ListenSocketOpti
     reactor_->check_thread("Network::listen");
     const auto descriptor = open_listen_socket(reactor_->kernel(), socket);
     if (!descriptor) return std::unexpected(descriptor.error());
-    return listen(*descriptor, std::move(handler));
+    return listen(*descriptor, std::move(handler), nullptr, socket.proxy);
 }
 
-std::uint16_t Network::add_handler(ConnectionHandler handler) {
+std::uint16_t Network::add_handler(ConnectionHandler handler, ProxyOptions proxy) {
     reactor_->check_thread("Network::add_handler");
+    if (proxy.protocol != ProxyProtocol::off) static_cast<void>(defence());
     const auto number = static_cast<std::uint16_t>(listeners_.size());
-    listeners_.push_back(std::make_unique<Listener>(*this, number, -1, std::move(handler), nullptr));
+    listeners_.push_back(std::make_unique<Listener>(*this, number, -1, std::move(handler), nullptr, std::move(proxy)));
     return number;
 }
 
@@ -165,6 +181,7 @@ ConnectionState* Network::take_state() noexcept {
             states_.reserve(states_.size() + 1);
             if (buffer_mode_ == BufferMode::per_connection_incremental)
                 connection_buffers_.resize(state_count_ + states_per_chunk);
+            if (defence_ != nullptr) defence_->guards.resize(state_count_ + states_per_chunk);
             carriers_.push_back(0);
             states_.push_back(std::make_unique<ConnectionState[]>(states_per_chunk));
         } catch (const std::bad_alloc&) {
@@ -191,6 +208,8 @@ void Network::free_state(ConnectionState& state) noexcept {
     const std::uint32_t index = state.index;
     if (state.served) --live_served_;
     --closing_;
+    if (defence_ != nullptr) [[unlikely]]
+        end_guard(state);
     const std::uint32_t generation = (state.generation + 1) & Tag::generation_mask;
     FERRULE_ASSERT(!state.timer.armed() && state.reader == nullptr && state.received_first == nullptr &&
                    state.carry == nullptr);
@@ -222,8 +241,10 @@ ConnectionState* Network::adopt_state(int descriptor, std::uint16_t listener) no
     state->listener = listener;
     state->stage = CloseStage::open;
     counters_.connections.set(++live_states_);
-    if (options_.idle_timeout.count() > 0 || options_.read_timeout.count() > 0) {
-        const auto first = options_.idle_timeout.count() > 0 ? options_.idle_timeout : options_.read_timeout;
+    auto first = options_.idle_timeout.count() > 0 ? options_.idle_timeout : options_.read_timeout;
+    if (const auto byte = options_.first_byte_timeout; byte.count() > 0 && (first.count() <= 0 || byte < first))
+        first = byte;
+    if (first.count() > 0) {
         try {
             reactor_->timers().arm(state->timer, due_of(ticks_now(), first));
         } catch (const std::bad_alloc&) {
@@ -242,25 +263,41 @@ void Network::serve(int descriptor, std::uint16_t listener) noexcept {
         reactor_->kernel().close(descriptor);
         return;
     }
+    std::uint64_t client = 0;
+    if (defence_ != nullptr && !admit(descriptor, listener, client)) [[unlikely]]
+        return;
     if (live_states_ >= options_.connection_limit) {
         if (waiting_.size() < options_.waiting_limit) {
-            waiting_.push_back({descriptor, listener});  // within the room that was reserved
+            waiting_.push_back({descriptor, listener, client});  // within the room that was reserved
         } else {
             counters_.refused.add();
             reactor_->kernel().close(descriptor);
+            leave(client);
         }
         for (const auto& paused : listeners_) paused->pause();
         return;
     }
+    serve_admitted(descriptor, listener, client);
+}
+
+void Network::serve_admitted(int descriptor, std::uint16_t listener, std::uint64_t client) noexcept {
     ConnectionState* state = adopt_state(descriptor, listener);
     if (state == nullptr) {
         reactor_->kernel().close(descriptor);
+        leave(client);
         return;
     }
     state->served = true;
     ++live_served_;
     reactor_->inline_budget = reactor_->options().inline_budget;
     try {
+        if (defence_ != nullptr) [[unlikely]] {
+            guard_of(*state).client = client;
+            if (listeners_[listener]->proxy().protocol != ProxyProtocol::off) {
+                begin_proxied(*state);
+                return;
+            }
+        }
         begin_handler(*state);
     } catch (...) {
         // The handler could not begin; its connection went with its arguments.
@@ -321,7 +358,7 @@ void Network::serve_waiting() noexcept {
     if (!waiting_.empty() && live_states_ < options_.connection_limit) {
         const Waiting next = waiting_.front();
         waiting_.erase(waiting_.begin());
-        serve(next.descriptor, next.listener);
+        serve_admitted(next.descriptor, next.listener, next.client);
     }
     if (waiting_.empty() && live_states_ < options_.connection_limit && !draining_) {
         for (const auto& listener : listeners_) listener->resume();
@@ -383,6 +420,8 @@ void Network::give_back_read_wait(ReadWait& wait) noexcept {
 // ---- the turns of a pass ----
 
 void Network::before_submit() noexcept {
+    if (defence_ != nullptr) [[unlikely]]
+        watch_load();
     if (buffers_->staged() != 0) buffers_->publish();
     if (!starved_.empty()) [[unlikely]]
         serve_starved();
@@ -465,6 +504,7 @@ void Network::check_timer(ConnectionState& state) noexcept {
     std::uint64_t due = TimerHeap::never;
     if (state.send_slow && options_.write_timeout.count() > 0)
         due = due_of(state.sending->since, options_.write_timeout);
+    if (state.send_slow && defence_ != nullptr) due = std::min(due, guarded_send_due(state));
     if (due <= now) {
         counters_.timeouts.add();
         if (state.error == 0) state.error = ETIMEDOUT;
@@ -477,15 +517,15 @@ void Network::check_timer(ConnectionState& state) noexcept {
     if (state.reader && !state.reader_queued && !(state.starved && state.lent != 0)) {
         const bool in_message = state.carry != nullptr;
         const auto timeout = in_message ? options_.read_timeout : options_.idle_timeout;
-        if (timeout.count() > 0) {
-            const std::uint64_t read_due = due_of(in_message ? state.message_since : state.parked_at, timeout);
-            if (read_due <= now) {
-                counters_.timeouts.add();
-                end_read(state, EndReason::deadline, ETIMEDOUT);
-                return;
-            }
-            due = std::min(due, read_due);
+        std::uint64_t read_due = TimerHeap::never;
+        if (timeout.count() > 0) read_due = due_of(in_message ? state.message_since : state.parked_at, timeout);
+        if (defence_ != nullptr) read_due = std::min(read_due, guarded_read_due(state));
+        if (read_due <= now) {
+            counters_.timeouts.add();
+            end_read(state, EndReason::deadline, ETIMEDOUT);
+            return;
         }
+        due = std::min(due, read_due);
     }
     if (state.private_receive && state.stream_class != 0 && state.stage == CloseStage::open) {
         const std::uint64_t stream_due = due_of(state.parked_at, stream_idle_timeout);
@@ -497,6 +537,9 @@ void Network::check_timer(ConnectionState& state) noexcept {
     }
     if (state.handles == 0 && due == TimerHeap::never)
         return;  // on its way out; the linger timer is armed when its time comes
+    if (defence_ != nullptr) {
+        if (const auto look = guarded_look(state); look.count() > 0) due = std::min(due, now + Defence::ns(look));
+    }
     if (due == TimerHeap::never) {
         // Nothing of it waits for the peer now: look again when something could be due.
         const auto next = options_.idle_timeout.count() > 0 ? options_.idle_timeout : options_.read_timeout;
@@ -596,7 +639,10 @@ bool Network::drained() const noexcept {
 void Network::shutdown() noexcept {
     shutting_down_ = true;
     for (const auto& listener : listeners_) listener->end();
-    for (const Waiting& waiting : waiting_) reactor_->kernel().close(waiting.descriptor);
+    for (const Waiting& waiting : waiting_) {
+        reactor_->kernel().close(waiting.descriptor);
+        leave(waiting.client);
+    }
     waiting_.clear();
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {

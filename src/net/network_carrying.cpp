@@ -1,6 +1,8 @@
 #include <ferrule/assert.hpp>
 #include <ferrule/net/network.hpp>
 
+#include "net/defence.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <cstddef>
@@ -14,6 +16,12 @@ namespace ferrule::inline v0 {
 // that a peer which sends half a message and stops holds memory of its own account, not buffers of everybody's.
 
 namespace {
+
+std::uint32_t total_of(const LeaseNode* node) noexcept {
+    std::uint32_t total = 0;
+    for (; node != nullptr; node = node->next) total += node->length;
+    return total;
+}
 
 bool in_buffer(const LeaseNode& node) noexcept {
     return node.owner == LeaseOwner::ring || node.owner == LeaseOwner::own;
@@ -38,7 +46,11 @@ void Network::carry(LeaseNode* first, std::uint32_t consumed) noexcept {
         while (first != nullptr) give_back(*std::exchange(first, first->next));
         return;
     }
-    if (!begun) state.message_since = ticks_now();
+    if (!begun) {
+        state.message_since = ticks_now();
+        if (stream_slice_ == 0 && !guard_of(state).in_message) [[unlikely]]
+            guard_message(state, total_of(first));
+    }
     std::uint32_t in_buffers = 0;
     for (LeaseNode* node = first; node != nullptr; node = node->next) {
         join_adjoining(*node);

@@ -2,6 +2,7 @@
 #include <ferrule/net/network.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "net/defence.hpp"
 #include "net/listener.hpp"
 #include "net/waits.hpp"
 #include "ring/probes.hpp"
@@ -195,6 +196,7 @@ void Network::arm_receive(ConnectionState& state) noexcept {
         state.stays = true;
     } else {
         prepare::receive_select(entry, state.descriptor, group, 0, 0);
+        state.message_since = ticks_now();  // of nothing yet: from here its first byte is waited for
         // A look that finds nothing costs a good part of a receive. Draining, what has come must be found at once.
         if (state.served && !draining_ && listeners_[state.listener]->accepts_early())
             entry.ioprio = abi::receive_poll_first;
@@ -261,8 +263,12 @@ void Network::end_stream(ConnectionState& state) noexcept {
     cancel_receive(state);
 }
 
-// Called for a buffer that came full.
+// Called for a buffer that came full; where the rate of receiving is watched, for each.
 [[gnu::noinline]] void Network::consider_stream(ConnectionState& state, std::uint32_t flags) noexcept {
+    if (stream_slice_ == 0) [[unlikely]] {
+        count_received(state, state.received_last->length);
+        if (state.received_last->length < defence_->full_slice) return;
+    }
     if ((flags & abi::completion_socket_nonempty) == 0 || state.stream_class != 0) return;
     if (++state.stream_signs < stream_signs_begin) return;
     state.stream_signs = 0;
@@ -350,6 +356,8 @@ void Network::park_reader(ConnectionState& state) noexcept {
             if (!state.timer.armed() || reactor_->timers().due(state.timer) > due)
                 reactor_->timers().arm(state.timer, due);
         }
+        if (state.carry != nullptr && defence_ != nullptr && options_.receive_rate_min != 0)
+            arm_no_later(state, receive_window_due(state));
     }
     if (!state.receive_armed) [[unlikely]]
         arm_for_reader(state);
@@ -468,6 +476,8 @@ void Network::receive_slowly(ConnectionState& state, const abi::Completion& comp
     }
     state.unread_input = ended && (completion.flags & abi::completion_socket_nonempty) != 0;
     append(state, *node);
+    if (stream_slice_ == 0) [[unlikely]]
+        count_received(state, node->length);
     if (state.reader) {
         wake_reader(state);
     } else {

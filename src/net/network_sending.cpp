@@ -2,6 +2,7 @@
 #include <ferrule/net/network.hpp>
 #include <ferrule/ring/prepare.hpp>
 
+#include "net/defence.hpp"
 #include "net/waits.hpp"
 #include "net/write_chain.hpp"
 #include "ring/probes.hpp"
@@ -200,6 +201,7 @@ void Network::wait_for_send(ConnectionState& state) noexcept {
         const std::uint64_t due = due_of(state.sending->since, options_.write_timeout);
         if (!state.timer.armed() || reactor_->timers().due(state.timer) > due) reactor_->timers().arm(state.timer, due);
     }
+    if (defence_ != nullptr) guard_send(state);
 }
 
 void Network::on_send(void* owner, const abi::Completion& completion) noexcept {
@@ -215,6 +217,7 @@ void Network::on_send(void* owner, const abi::Completion& completion) noexcept {
     if (state.send_slow) {
         state.send_slow = false;
         --state.operations;
+        if (self.defence_ != nullptr) self.guard_sent(state);
     }
     state.send_silent = false;
     if (state.close_linked) {

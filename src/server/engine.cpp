@@ -128,6 +128,9 @@ ServerCounters Server::Engine::counters() const {
         sum.accept_errors += counted.accept_errors.value();
         sum.timeouts += counted.timeouts.value();
         sum.resets += counted.resets.value();
+        for (const Counter* refused : {&counted.refused, &counted.address_refusals, &counted.accept_refusals,
+                                       &counted.shed, &counted.proxy_errors, &counted.proxy_strangers})
+            sum.refused += refused->value();
     }
     return sum;
 }
@@ -140,6 +143,8 @@ int Server::Engine::run() {
     ran_ = true;
     try {
         notifier_ = std::make_unique<Notifier>(kernel_, options_.systemd);
+        if (options_.network.address_limits.connections != 0)
+            limiter_ = std::make_unique<AddressLimiter>(options_.network.address_limits, kernel_);
         make_reactors();
         if (options_.systemd) take_inherited();
         if (!options_.restart_path.empty()) take_over();
@@ -414,7 +419,9 @@ void Server::Engine::run_member(std::size_t index) noexcept {
 void Server::Engine::start_member(std::size_t index) {
     Member& member = *members_[index];
     Reactor& reactor = *member.reactor;
-    Network& network = reactor.add_service<Network>(reactor, options_.network);
+    NetworkOptions options = options_.network;
+    if (options.address_limiter == nullptr) options.address_limiter = limiter_.get();
+    Network& network = reactor.add_service<Network>(reactor, std::move(options));
     member.counters_registered = reactor.metrics()->add(member.counters);
     member.network.store(&network, std::memory_order_release);
     if (members_.size() > 1) {
@@ -433,7 +440,7 @@ void Server::Engine::begin_serving(std::size_t index) {
     const auto listen = [&](Socket& socket) {
         const Port& port = ports_[socket.port];
         socket.given = true;
-        socket.listener = network.listen(socket.descriptor, port.handler, port.group);
+        socket.listener = network.listen(socket.descriptor, port.handler, port.group, port.options.proxy);
         member.listeners.push_back({socket.listener, socket.port});
     };
     for (std::size_t port = 0; port < ports_.size(); ++port) {
@@ -441,7 +448,7 @@ void Server::Engine::begin_serving(std::size_t index) {
         if (first != member.sockets.end()) {
             listen(*first);
         } else {
-            member.listeners.push_back({network.add_handler(ports_[port].handler), port});
+            member.listeners.push_back({network.add_handler(ports_[port].handler, ports_[port].options.proxy), port});
         }
     }
     for (Socket& further : member.sockets) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ferrule/net/address.hpp>
+#include <ferrule/net/address_limiter.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/network.hpp>
 #include <ferrule/reactor/reactor.hpp>
@@ -119,6 +120,7 @@ private:
     const ServerOptions options_;
     Kernel& kernel_;
     std::vector<Port> ports_;
+    std::unique_ptr<AddressLimiter> limiter_;  // of all reactors together; outlives them
     std::vector<std::unique_ptr<Member>> members_;
     const HandOver hand_over_;
 

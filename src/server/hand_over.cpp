@@ -81,7 +81,11 @@ std::uint64_t HandOver::load(const Member& giver, std::size_t index) const {
 }
 
 bool HandOver::has_room(const Member& giver, std::size_t index) const {
-    return members_[index]->running.load(std::memory_order_relaxed) && load(giver, index) < connection_limit_;
+    const Member& member = *members_[index];
+    if (!member.running.load(std::memory_order_relaxed)) return false;
+    const Network* network = member.network.load(std::memory_order_acquire);
+    if (network != nullptr && network->counters().overloaded.value() != 0) return false;
+    return load(giver, index) < connection_limit_;
 }
 
 }  // namespace ferrule::inline v0

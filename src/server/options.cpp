@@ -26,6 +26,11 @@ constexpr std::uint32_t megabyte = 1u << 20;
 // A write slab doubles up to the limit: its size is kept in 32 bits.
 constexpr std::uint32_t write_limit_max = 1u << 30;
 constexpr std::uint32_t waiting_limit_max = 1u << 20;
+// The table of client addresses counts in 24 bits, and threads that count at the same time may go beyond a limit.
+constexpr std::uint32_t address_connections_max = 1u << 23;
+constexpr std::uint32_t address_entries_max = 1u << 24;
+// A rate is kept as nanoseconds between two connections.
+constexpr std::uint32_t accept_rate_max = 1'000'000;
 // Connections keep times in ticks of 32 bits, which wrap after 52 days: half of that is told apart safely.
 constexpr std::chrono::milliseconds timeout_max = std::chrono::hours(24) * 20;
 constexpr std::chrono::microseconds spin_max = std::chrono::seconds(1);
@@ -67,6 +72,21 @@ private:
     std::string prefix_;
 };
 
+void check_proxy(const Checker& check, const ProxyOptions& options) {
+    if (options.protocol > ProxyProtocol::required) check.refuse("protocol", "not one of ProxyProtocol");
+    check.duration("timeout", options.timeout, timeout_max);
+    for (const AddressPrefix& source : options.sources) {
+        if (source.family() == AddressFamily::none) check.refuse("sources", "one of them is no address at all");
+    }
+}
+
+void check_limits(const Checker& check, const AddressLimits& limits) {
+    check.range("connections", limits.connections, 0u, address_connections_max);
+    check.range("ipv4_bits", limits.ipv4_bits, 1u, 32u);
+    check.range("ipv6_bits", limits.ipv6_bits, 1u, 128u);
+    check.range("table_entries", limits.table_entries, 1u, address_entries_max);
+}
+
 template <class Options>
 void check_port(const Checker& check, const Options& options) {
     if (options.host.find('\0') != std::string::npos) check.refuse("host", "it has a zero byte inside");
@@ -87,6 +107,7 @@ void check_port(const Checker& check, const Options& options) {
     };
     if (std::ranges::any_of(options.socket_name, not_allowed))
         check.refuse("socket_name", "it has a colon, or a character that is not printable ASCII");
+    check_proxy(check.inside("proxy"), options.proxy);
 }
 
 template <class Number>
@@ -212,6 +233,19 @@ void check_network(const Checker& check, const NetworkOptions& options) {
     check.duration("linger_timeout", options.linger_timeout, timeout_max);
     if (options.linger > Linger::always) check.refuse("linger", "not one of Linger");
     if (options.huge_pages > HugePages::reserved) check.refuse("huge_pages", "not one of HugePages");
+    check.duration("first_byte_timeout", options.first_byte_timeout, timeout_max);
+    check.duration("rate_window", options.rate_window, timeout_max);
+    if (options.rate_window.count() == 0 && (options.receive_rate_min != 0 || options.send_rate_min != 0))
+        check.refuse("rate_window", "0 is no time to take an average over");
+    check_limits(check.inside("address_limits"), options.address_limits);
+    check.range("accept_rate", options.accept_rate, 0u, accept_rate_max);
+    check.range("accept_burst", options.accept_burst, 1u, accept_rate_max);
+    if (options.accept_excess > Excess::refuse) check.refuse("accept_excess", "not one of Excess");
+    check.duration("overload_latency", options.overload_latency, timeout_max);
+    check.duration("overload_interval", options.overload_interval, timeout_max);
+    if (options.overload_interval.count() == 0 && options.overload_latency.count() != 0)
+        check.refuse("overload_interval", "0 is no time in which there could be too many slow passes");
+    if (options.overload_excess > Excess::refuse) check.refuse("overload_excess", "not one of Excess");
 }
 
 }  // namespace

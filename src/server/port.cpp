@@ -34,6 +34,7 @@ ListenSocketOptions Port::socket_options(Kernel& kernel) const {
     socket.defer_accept_seconds = options.defer_accept_seconds;
     socket.take_over = options.take_over;
     socket.unix_mode = options.unix_mode;
+    socket.proxy = options.proxy;
     return socket;
 }
 
@@ -64,6 +65,7 @@ PortOptions first_port_of(const ServerOptions& options) {
     port.unix_mode = options.unix_mode;
     port.accept_mode = options.accept_mode;
     port.socket_name = options.socket_name;
+    port.proxy = options.proxy;
     return port;
 }
 

@@ -80,6 +80,8 @@ public:
     void patience(Side side, std::uint64_t limit_ns) noexcept { ends_[index(side)].patience_ns = limit_ns; }
 
     [[nodiscard]] TcpState state(Side side) const noexcept { return ends_[index(side)].state; }
+    /// How much of what the side has sent is acknowledged.
+    [[nodiscard]] std::uint64_t acknowledged(Side side) noexcept { return from(side).acknowledged; }
     [[nodiscard]] const InternetAddress& local(Side side) const noexcept { return ends_[index(side)].claim.local; }
     [[nodiscard]] const InternetAddress& remote(Side side) const noexcept { return ends_[index(side)].claim.remote; }
 

@@ -52,6 +52,7 @@
 #include <ferrule/task/when_any.hpp>
 #include <ferrule/task/yield.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>

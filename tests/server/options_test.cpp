@@ -68,6 +68,32 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
         {"restart_timeout", [](auto& options) { options.restart_timeout = std::chrono::milliseconds::max(); }},
         {"socket_name", [](auto& options) { options.socket_name = "web\n"; }},
         {"socket_name", [](auto& options) { options.socket_name = std::string(256, 'w'); }},
+        {"proxy.protocol", [](auto& options) { options.proxy.protocol = static_cast<ProxyProtocol>(2); }},
+        {"proxy.timeout", [](auto& options) { options.proxy.timeout = -1ms; }},
+        {"proxy.sources", [](auto& options) { options.proxy.sources.emplace_back(); }},
+        {"network.first_byte_timeout", [](auto& options) { options.network.first_byte_timeout = -1ms; }},
+        {"network.rate_window", [](auto& options) { options.network.rate_window = -1ms; }},
+        {"network.rate_window",
+         [](auto& options) {
+             options.network.rate_window = 0ms;
+             options.network.send_rate_min = 1;
+         }},
+        {"network.address_limits.connections",
+         [](auto& options) { options.network.address_limits.connections = (1u << 23) + 1; }},
+        {"network.address_limits.ipv4_bits", [](auto& options) { options.network.address_limits.ipv4_bits = 33; }},
+        {"network.address_limits.ipv6_bits", [](auto& options) { options.network.address_limits.ipv6_bits = 0; }},
+        {"network.address_limits.table_entries",
+         [](auto& options) { options.network.address_limits.table_entries = (1u << 24) + 1; }},
+        {"network.accept_rate", [](auto& options) { options.network.accept_rate = 1'000'001; }},
+        {"network.accept_burst", [](auto& options) { options.network.accept_burst = 0; }},
+        {"network.accept_excess", [](auto& options) { options.network.accept_excess = static_cast<Excess>(2); }},
+        {"network.overload_latency", [](auto& options) { options.network.overload_latency = -1ms; }},
+        {"network.overload_interval",
+         [](auto& options) {
+             options.network.overload_latency = 10ms;
+             options.network.overload_interval = 0ms;
+         }},
+        {"network.overload_excess", [](auto& options) { options.network.overload_excess = static_cast<Excess>(2); }},
         {"drain_timeout", [](auto& options) { options.drain_timeout = -1ms; }},
         {"stall_threshold", [](auto& options) { options.stall_threshold = -1ms; }},
         {"stall_signal", [](auto& options) { options.stall_signal = 0; }},

@@ -120,9 +120,9 @@ public:
                     auto& network = starting.add_service<ferrule::Network>(starting, options_.network);
                     networks_[number] = &network;
                     if (socket < 0) {
-                        network.add_handler(handler);
+                        network.add_handler(handler, options_.socket.proxy);
                     } else {
-                        network.listen(socket, handler);
+                        network.listen(socket, handler, nullptr, options_.socket.proxy);
                         if (networks_.size() > 1 && hands_over) {
                             network.on_accept(
                                 [this](int accepted, std::uint16_t listener) { return hand_over(accepted, listener); });

@@ -137,10 +137,16 @@ public:
     [[nodiscard]] std::error_code error() const;
     /// Whether the server is draining: finish what was begun, and take no more.
     [[nodiscard]] bool draining() const;
-    /// The peer's address. A system call. Errors of getpeername(2).
+    /// The client's address: what a PROXY header has said (ProxyOptions), and otherwise the peer's, which is a system
+    /// call. Errors of getpeername(2).
     [[nodiscard]] std::expected<Address, std::error_code> peer_address() const;
-    /// This side's address. A system call. Errors of getsockname(2).
+    /// The address that the client has connected to: what a PROXY header has said, and otherwise this side's, which is
+    /// a system call. Errors of getsockname(2).
     [[nodiscard]] std::expected<Address, std::error_code> local_address() const;
+    /// The other end of the connection itself, whomever it speaks for. A system call. Errors of getpeername(2).
+    [[nodiscard]] std::expected<Address, std::error_code> transport_peer_address() const;
+    /// This end of the connection itself. A system call. Errors of getsockname(2).
+    [[nodiscard]] std::expected<Address, std::error_code> transport_local_address() const;
     /// The reactor that owns the connection.
     [[nodiscard]] Reactor& reactor() const;
     /// Which of the network's listeners has accepted it.
@@ -175,6 +181,7 @@ protected:
 /// The reading members.
 FERRULE_EXPORT ReadAwaiter read_connection(ConnectionState& state);
 FERRULE_EXPORT ReadResult take_carried_of_connection(ConnectionState& state);
+FERRULE_EXPORT void message_of_connection(ConnectionState& state, bool begins);
 /// The writing members.
 FERRULE_EXPORT bool write_connection(ConnectionState& state, const std::byte* data, std::size_t size);
 FERRULE_EXPORT bool write_connection(ConnectionState& state, const SharedBytes& bytes);
@@ -203,6 +210,10 @@ public:
     [[nodiscard]] detail::ReadAwaiter read() { return detail::read_connection(state()); }
     /// As Connection::take_carried.
     [[nodiscard]] ReadResult take_carried() { return detail::take_carried_of_connection(state()); }
+    /// As Connection::begin_message.
+    void begin_message() { detail::message_of_connection(state(), true); }
+    /// As Connection::end_message.
+    void end_message() { detail::message_of_connection(state(), false); }
 
 private:
     friend class Connection;
@@ -278,6 +289,28 @@ public:
     /// What reads have left behind, without waiting for more: the beginning of a message whose rest will not come, when
     /// a read has ended without bytes. False when nothing was carried.
     [[nodiscard]] ReadResult take_carried() { return detail::take_carried_of_connection(state()); }
+
+    /// Says that the peer is in the middle of a message although nothing is carried, because what comes of it is
+    /// consumed at once: a long body. From now until `end_message` its least rate holds
+    /// (NetworkOptions::receive_rate_min), which a drip of bytes would otherwise escape by never leaving anything
+    /// behind. Nothing when there is no such rate.
+    ///
+    /// ```cpp
+    /// Task<> store(Connection& connection, std::size_t left) {
+    ///     connection.begin_message();
+    ///     while (left != 0) {
+    ///         auto received = co_await connection.read();
+    ///         if (!received) co_return;  // EndReason::deadline: it was too slow
+    ///         const std::size_t part = std::min(left, received.size());
+    ///         received.consume(part);  // what stands behind the body is carried
+    ///         left -= part;
+    ///     }
+    ///     connection.end_message();
+    /// }
+    /// ```
+    void begin_message() { detail::message_of_connection(state(), true); }
+    /// The message that `begin_message` has told of has come to its end.
+    void end_message() { detail::message_of_connection(state(), false); }
 
     /// Copies bytes behind what was written before; they leave with the next flush, or when the connection is closed.
     /// False, and nothing is kept, when writing has failed before, was shut down, or NetworkOptions::write_limit or

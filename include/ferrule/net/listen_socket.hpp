@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ferrule/net/address.hpp>
+#include <ferrule/net/proxy_options.hpp>
 #include <ferrule/ring/kernel.hpp>
 #include <ferrule/version.hpp>
 
@@ -45,6 +46,9 @@ struct ListenSocketOptions {
     /// Unix path: the permissions of the socket file; 0: what the process's umask leaves. Who may
     /// not write to it may not connect (unix(7)).
     unsigned unix_mode = 0;
+
+    /// What stands in front of the connections; for Network::listen, which reads its headers.
+    ProxyOptions proxy{};
 };
 
 /// Why a socket does not listen.

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <ferrule/net/address_limiter.hpp>
 #include <ferrule/net/connection.hpp>
 #include <ferrule/net/connection_state.hpp>
 #include <ferrule/net/lease.hpp>
 #include <ferrule/net/listen_socket.hpp>
 #include <ferrule/net/port_group.hpp>
+#include <ferrule/net/proxy_options.hpp>
 #include <ferrule/net/slab_pool.hpp>
 #include <ferrule/reactor/counters.hpp>
 #include <ferrule/reactor/metric_registry.hpp>
@@ -73,6 +75,15 @@ enum class WriteOverflow : std::uint8_t {
     back_pressure,
 };
 
+/// What becomes of a new connection where there are too many just now.
+enum class Excess : std::uint8_t {
+    /// It waits in the listener's backlog, until it is its turn or the peer loses patience; where the backlog is full,
+    /// the system does not answer its handshake.
+    wait,
+    /// It is accepted and reset at once: the peer knows, and may try elsewhere.
+    refuse,
+};
+
 /// How a reactor treats its connections. Every field has a sane default; times of zero mean: no such limit.
 struct NetworkOptions {
     std::uint32_t receive_buffer_count =
@@ -108,6 +119,33 @@ struct NetworkOptions {
     /// What the receive buffers, and the blocks of written, carried and privately received bytes, lie on. Where the
     /// system has none it does as for `off`; `huge_pages()` tells of the buffers.
     HugePages huge_pages = HugePages::off;
+
+    // Against hostile and slow peers: what is off costs nothing. What each peer sees is in docs/operations.md.
+
+    /// From the first time that a new connection is waited for to its first byte; `idle_timeout` bounds it, too.
+    std::chrono::milliseconds first_byte_timeout{0};
+    /// Bytes per second that a peer must send while a message has begun (something is carried, or
+    /// Connection::begin_message says so) and a read waits for more of it, as an average of `rate_window` of such
+    /// waiting. 0: no least rate. Idle connections, between messages, are not concerned.
+    std::uint32_t receive_rate_min = 0;
+    /// Bytes per second that a peer must acknowledge while a send waits for it, as an average of `rate_window` of such
+    /// waiting. 0: no least rate. TCP only. A connection with nothing to send is not concerned.
+    std::uint32_t send_rate_min = 0;
+    std::chrono::milliseconds rate_window{10'000};  ///< of the two above
+    /// Connections of one client at a time; more are reset. Of the clients of proxies where there is a PROXY header.
+    AddressLimits address_limits{};
+    /// Counts them, for several networks together; it outlives them. Null: the network counts for itself, by
+    /// `address_limits`. Server has one for all its reactors.
+    AddressLimiter* address_limiter = nullptr;
+    std::uint32_t accept_rate = 0;        ///< connections per second of each listening socket; 0: no limit
+    std::uint32_t accept_burst = 100;     ///< so many of them may come at once
+    Excess accept_excess = Excess::wait;  ///< what becomes of the others
+    /// A pass of the loop that takes so long is slow: what is ready waits as long. A reactor is overloaded when its
+    /// slow passes have taken `overload_interval` more than the others and its sleep, of which one counts for half at
+    /// most; until those have made up for it. Meanwhile half of this is slow. 0: it never is.
+    std::chrono::milliseconds overload_latency{0};
+    std::chrono::milliseconds overload_interval{100};  ///< see above
+    Excess overload_excess = Excess::wait;             ///< what becomes of new connections meanwhile
 };
 
 /// What a network counts. Any thread may read.
@@ -127,17 +165,31 @@ struct NetworkCounters {
     Counter pauses;                    ///< times that a connection was no longer read from because it held too much
     Counter accept_errors;             ///< accepts that failed
     Counter accept_backoffs;           ///< times that accepting waited because descriptors or memory were short
-    Counter refused;            ///< connections that were closed because `waiting_limit` others waited for their turn
-    Counter timeouts;           ///< connections that a timeout ended
-    Counter resets;             ///< connections that the peer reset
-    Counter stale_completions;  ///< completions whose slot had moved on
-    Counter leases;             ///< slices that are queued, carried or leased now
-    Counter open;               ///< of the slots in use, those whose connection somebody holds
-    Counter closing;            ///< of the slots in use, those whose connection is on its way out
-    Counter waiting;            ///< accepted or adopted beyond the limit, waiting their turn now
-    Counter listeners;          ///< sockets that listen now
-    Counter memory_used;        ///< bytes of written, carried and privately received data
-    Counter memory_kept;        ///< bytes of such memory that are kept for reuse
+    Counter refused;              ///< connections that were closed because `waiting_limit` others waited for their turn
+    Counter timeouts;             ///< connections that a timeout ended
+    Counter resets;               ///< connections that the peer reset
+    Counter stale_completions;    ///< completions whose slot had moved on
+    Counter leases;               ///< slices that are queued, carried or leased now
+    Counter open;                 ///< of the slots in use, those whose connection somebody holds
+    Counter closing;              ///< of the slots in use, those whose connection is on its way out
+    Counter waiting;              ///< accepted or adopted beyond the limit, waiting their turn now
+    Counter listeners;            ///< sockets that listen now
+    Counter memory_used;          ///< bytes of written, carried and privately received data
+    Counter memory_kept;          ///< bytes of such memory that are kept for reuse
+    Counter first_byte_timeouts;  ///< of `timeouts`: connections whose first byte did not come in time
+    Counter slow_senders;         ///< of `timeouts`: peers that sent less than `receive_rate_min`
+    Counter slow_receivers;       ///< of `timeouts`: peers that took less than `send_rate_min`
+    Counter address_refusals;     ///< connections that were reset because their client had as many as it may
+    Counter address_overflows;    ///< connections that were not counted because the table of clients was full
+    Counter accept_throttles;     ///< times that accepting waited because of `accept_rate`
+    Counter accept_refusals;      ///< connections that were reset because of it
+    Counter overloads;            ///< times that the reactor became overloaded
+    Counter overloaded;           ///< 1 while it is
+    Counter shed;                 ///< connections that were reset because of it
+    Counter proxied;              ///< connections whose PROXY header was read
+    Counter proxy_errors;         ///< connections without a right one, which were reset
+    Counter proxy_timeouts;       ///< of `timeouts`: connections whose header did not come in time
+    Counter proxy_strangers;      ///< connections that were reset because their source is not ProxyOptions::sources'
 
     /// What they are called outside.
     static constexpr auto metrics() {
@@ -146,6 +198,8 @@ struct NetworkCounters {
         constexpr auto none = MetricUnit::none;
         constexpr auto bytes = MetricUnit::bytes;
         constexpr std::string_view by_state = "Connections, by what becomes of them.";
+        constexpr std::string_view by_reason = "Connections that were ended without being served, by the reason.";
+        constexpr std::string_view of_slow = "Of the timeouts, those by which peers are kept from being slow.";
         constexpr std::string_view of_sends = "Sends, by whether the kernel took them at once.";
         return std::array{
             Row{&Its::open, {"ferrule_connections", by_state, none, {"state", "open"}}},
@@ -157,12 +211,32 @@ struct NetworkCounters {
             Row{&Its::adopted,
                 {"ferrule_connections_adopted_total", "Connections that another reactor or the program brought."}},
             Row{&Its::closed, {"ferrule_connections_closed_total", "Connections that have ended altogether."}},
-            Row{&Its::refused,
-                {"ferrule_connections_refused_total", "Connections closed at once: too many waited for their turn."}},
+            Row{&Its::refused, {"ferrule_connections_refused_total", by_reason, none, {"reason", "waiting_limit"}}},
+            Row{&Its::address_refusals,
+                {"ferrule_connections_refused_total", by_reason, none, {"reason", "address_limit"}}},
+            Row{&Its::accept_refusals,
+                {"ferrule_connections_refused_total", by_reason, none, {"reason", "accept_rate"}}},
+            Row{&Its::shed, {"ferrule_connections_refused_total", by_reason, none, {"reason", "overload"}}},
+            Row{&Its::proxy_errors, {"ferrule_connections_refused_total", by_reason, none, {"reason", "proxy_header"}}},
+            Row{&Its::proxy_strangers,
+                {"ferrule_connections_refused_total", by_reason, none, {"reason", "proxy_source"}}},
+            Row{&Its::address_overflows,
+                {"ferrule_address_overflows_total", "Connections not counted: the table of clients was full."}},
+            Row{&Its::accept_throttles,
+                {"ferrule_accept_throttles_total", "Times that accepting waited because of its rate."}},
+            Row{&Its::overloaded, {"ferrule_overloaded", "1 while the loop has more to do than it can."}},
+            Row{&Its::overloads, {"ferrule_overloads_total", "Times that it began to."}},
+            Row{&Its::proxied, {"ferrule_connections_proxied_total", "Connections whose PROXY header was read."}},
             Row{&Its::accept_errors, {"ferrule_accept_errors_total", "Accepts that failed."}},
             Row{&Its::accept_backoffs,
                 {"ferrule_accept_backoffs_total", "Times that accepting waited for descriptors or memory."}},
             Row{&Its::timeouts, {"ferrule_connection_timeouts_total", "Connections that a timeout ended."}},
+            Row{&Its::first_byte_timeouts,
+                {"ferrule_connection_slow_peers_total", of_slow, none, {"reason", "first_byte"}}},
+            Row{&Its::slow_senders, {"ferrule_connection_slow_peers_total", of_slow, none, {"reason", "receive_rate"}}},
+            Row{&Its::slow_receivers, {"ferrule_connection_slow_peers_total", of_slow, none, {"reason", "send_rate"}}},
+            Row{&Its::proxy_timeouts,
+                {"ferrule_connection_slow_peers_total", of_slow, none, {"reason", "proxy_header"}}},
             Row{&Its::resets, {"ferrule_connection_resets_total", "Connections that their peer reset."}},
             Row{&Its::bytes_received,
                 {"ferrule_connection_received_bytes_total", "Bytes that were delivered to connections.", bytes}},
@@ -199,7 +273,9 @@ struct ConnectionCensus {
 /// Serves one connection. What it throws closes the connection and goes to Reactor::on_fault.
 using ConnectionHandler = std::function<Task<>(Connection)>;
 
+class Defence;
 class FileTransfer;
+struct ConnectionGuard;
 struct FileSend;
 struct FlushWait;
 struct ReadWait;
@@ -224,10 +300,11 @@ public:
 
     /// Accepts from a listening socket, which is its own from now on, and serves each connection with the handler. The
     /// number of the listener is what Connection::listener says. In a `group`, it leaves the port's selection before it
-    /// is closed, so that no client is lost that the kernel allows to save.
-    std::uint16_t listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group = nullptr);
+    /// is closed, so that no client is lost that the kernel allows to save. `proxy`: what stands in front of it.
+    std::uint16_t listen(int descriptor, ConnectionHandler handler, std::shared_ptr<PortGroup> group = nullptr,
+                         ProxyOptions proxy = {});
 
-    /// Opens the socket, then as above. The error names the operation and the address.
+    /// Opens the socket, then as above, with ListenSocketOptions::proxy. The error names the operation and the address.
     std::expected<std::uint16_t, ListenError> listen(const ListenSocketOptions& socket, ConnectionHandler handler);
 
     /// Gives a listener's socket up to another process that has it, too, and accepts from it: closes the descriptor
@@ -241,8 +318,8 @@ public:
     /// and when that one goes, nobody has been told.
     void accept_anew() noexcept;
 
-    /// Registers a handler without a socket, for connections that `adopt` brings.
-    std::uint16_t add_handler(ConnectionHandler handler);
+    /// Registers a handler without a socket, for connections that `adopt` brings, from behind `proxy`.
+    std::uint16_t add_handler(ConnectionHandler handler, ProxyOptions proxy = {});
 
     /// The address that the listener is bound to.
     [[nodiscard]] std::expected<Address, std::error_code> listen_address(std::uint16_t listener) const;
@@ -279,6 +356,9 @@ public:
     [[nodiscard]] HugePages huge_pages() const noexcept { return buffers_->huge_pages(); }
     /// Why the latest buffer ring of a connection's own was refused, with what it needs and the limit; empty: none was.
     [[nodiscard]] const std::string& connection_ring_error() const noexcept { return connection_ring_error_; }
+    /// Whether the reactor has had more to do than it can for a while (NetworkOptions::overload_latency): a handler may
+    /// answer that rather than begin what it cannot finish. Without that option, never.
+    [[nodiscard]] bool overloaded() const noexcept;
     /// Slices that are queued, carried or leased now.
     [[nodiscard]] std::uint32_t leases() const noexcept { return buffers_->slices() + heap_leases_ + own_leases_; }
 
@@ -312,6 +392,7 @@ private:
     friend std::span<std::byte> detail::span_connection(ConnectionState&, std::size_t);
     friend void detail::advance_connection(ConnectionState&, std::size_t);
     friend std::size_t detail::writable_connection(const ConnectionState&) noexcept;
+    friend void detail::message_of_connection(ConnectionState&, bool);
     friend void detail::shutdown_write_connection(ConnectionState&);
     friend void detail::release_connection(ConnectionState&) noexcept;
     friend void detail::release_reading(ConnectionState&) noexcept;
@@ -350,6 +431,7 @@ private:
     ConnectionState* adopt_state(int descriptor, std::uint16_t listener) noexcept;
     void begin_handler(ConnectionState& state);
     void serve(int descriptor, std::uint16_t listener) noexcept;
+    void serve_admitted(int descriptor, std::uint16_t listener, std::uint64_t client) noexcept;
     void serve_waiting() noexcept;
 
     // The account of a connection.
@@ -531,6 +613,34 @@ private:
     void end_idle() noexcept;
     [[nodiscard]] static bool idle(const ConnectionState& state) noexcept;
 
+    // Defence against hostile and slow peers. Times that are due: the reactor's clock; 0: it is too late.
+    Defence& defence();
+    [[nodiscard]] ConnectionGuard& guard_of(const ConnectionState& state) const noexcept;
+    void reset_descriptor(int descriptor) noexcept;
+    [[nodiscard]] bool admit(int descriptor, std::uint16_t listener, std::uint64_t& client) noexcept;
+    [[nodiscard]] bool admit_client(const Address& client, std::uint64_t& key) noexcept;
+    void leave(std::uint64_t client) noexcept;
+    void end_guard(ConnectionState& state) noexcept;
+    void arm_no_later(ConnectionState& state, std::uint64_t due) noexcept;
+    void count_received(ConnectionState& state, std::uint32_t bytes) noexcept;
+    void guard_message(ConnectionState& state, std::uint32_t bytes) noexcept;
+    void guard_send(ConnectionState& state) noexcept;
+    void guard_sent(ConnectionState& state) noexcept;
+    [[nodiscard]] std::uint64_t receive_window_due(const ConnectionState& state) const noexcept;
+    [[nodiscard]] std::uint64_t guarded_read_due(ConnectionState& state) noexcept;
+    [[nodiscard]] std::uint64_t guarded_send_due(ConnectionState& state) noexcept;
+    [[nodiscard]] std::chrono::milliseconds guarded_look(const ConnectionState& state) const noexcept;
+    void watch_load() noexcept;
+    void tell_load() noexcept;
+
+    // What comes from behind proxies.
+    static Task<> receive_proxy_header(Network* network, Connection connection);
+    bool take_proxy_header(Connection& connection, ReadResult& received);
+    void end_without_proxy_header(Connection& connection);
+    void begin_proxied(ConnectionState& state);
+    static void requeue_carried(ConnectionState& state) noexcept;
+    [[nodiscard]] const struct ProxiedAddresses* proxied(const ConnectionState& state) const noexcept;
+
     // Time.
     static void on_timer(void* owner, Timer& timer) noexcept;
     void check_timer(ConnectionState& state) noexcept;
@@ -600,9 +710,11 @@ private:
     std::unique_ptr<std::byte[]> warm_memory_;
     std::vector<iovec> warm_pieces_;
     std::vector<std::unique_ptr<Listener>> listeners_;
+    std::unique_ptr<Defence> defence_;  // none where nothing of it is asked for
     struct Waiting {
         int descriptor;
         std::uint16_t listener;
+        std::uint64_t client;  // as it is counted
     };
     std::vector<Waiting> waiting_;  // accepted beyond the connection limit
     std::uint8_t timer_route_ = 0;

@@ -75,6 +75,8 @@ struct PortOptions {
     std::string socket_name{};
     /// How its connections come to the reactors.
     AcceptMode accept_mode = AcceptMode::per_reactor;
+    /// What stands in front of it: see ListenSocketOptions::proxy.
+    ProxyOptions proxy{};
 };
 
 /// How a server is set up. Each field has a sane default; one that cannot be is refused by Server's constructor with an
@@ -102,6 +104,7 @@ struct ServerOptions {
     std::uint32_t unix_mode = 0;
     AcceptMode accept_mode = AcceptMode::per_reactor;
     std::string socket_name{};
+    ProxyOptions proxy{};
 
     /// How long connections may take to end when the server is stopped; then the rest is cancelled. 0: they are
     /// cancelled at once.
@@ -144,7 +147,8 @@ struct ServerOptions {
 
     /// Every reactor's ring, mailbox, budget and spin.
     ReactorOptions reactor{};
-    /// Every reactor's connections: their limit, buffers, memory and timeouts.
+    /// Every reactor's connections: their limit, buffers, memory and timeouts, and how they are defended.
+    /// NetworkOptions::address_limits holds for all reactors together.
     NetworkOptions network{};
 };
 

@@ -33,8 +33,9 @@ struct ServerCounters {
     std::uint64_t accept_errors = 0;   ///< accepts that failed
     std::uint64_t timeouts = 0;        ///< connections that a timeout ended
     std::uint64_t resets = 0;          ///< connections that their peer reset
-    std::uint64_t faults = 0;          ///< exceptions that left a handler, and reactors that failed
-    std::uint64_t stalls = 0;          ///< dispatches that lasted for ServerOptions::stall_threshold
+    std::uint64_t refused = 0;  ///< connections that were closed or reset without being served, for whatever reason
+    std::uint64_t faults = 0;   ///< exceptions that left a handler, and reactors that failed
+    std::uint64_t stalls = 0;   ///< dispatches that lasted for ServerOptions::stall_threshold
 };
 
 /// Many reactors behind one or more ports: a thread and a ring for each, and nothing shared between them. A thin
