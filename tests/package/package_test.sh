@@ -51,6 +51,7 @@ cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$co
 cmake --build "$work/consumer"
 check "$work/consumer/consumer"
 "$work/consumer/simulation" || fail "the simulated server does not echo"
+"$work/consumer/admin" || fail "the admin port does not answer"
 
 if ! command -v pkg-config >/dev/null; then
     echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
@@ -68,4 +69,9 @@ check "$work/consumer/by_pkg_config"
 "$compiler" -std=c++23 -o "$work/consumer/simulation_by_pkg_config" "$here/consumer/simulation.cpp" $(pkg-config --cflags --libs ferrule-sim) \
     -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
 "$work/consumer/simulation_by_pkg_config" || fail "the simulated server does not echo, built with pkg-config"
+[ "$(pkg-config --modversion ferrule-admin)" = "$version" ] || fail "ferrule-admin.pc has version $(pkg-config --modversion ferrule-admin), not $version"
+# shellcheck disable=SC2046  # the flags are words
+"$compiler" -std=c++23 -o "$work/consumer/admin_by_pkg_config" "$here/consumer/admin.cpp" $(pkg-config --cflags --libs ferrule-admin) \
+    -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
+"$work/consumer/admin_by_pkg_config" || fail "the admin port does not answer, built with pkg-config"
 echo "package_test: $kind library, found with CMake and with pkg-config"

@@ -268,7 +268,7 @@ TEST_P(Programs, SaysWhatToTypeAndEndsWithZeroOnASignal) {
 
 INSTANTIATE_TEST_SUITE_P(All, Programs,
                          testing::Values("plaintext", "echo", "raw", "hop", "multiport", "pipe", "stream", "big",
-                                         "proxy-tcp", "udp-echo", "timer", "chat"),
+                                         "proxy-tcp", "udp-echo", "timer", "chat", "admin"),
                          [](const auto& each) {
                              std::string name = each.param;
                              std::replace(name.begin(), name.end(), '-', '_');
@@ -572,6 +572,33 @@ TEST_F(Playground, ProxyTcpRefusesWhereItCannotLead) {
         EXPECT_TRUE(said.starts_with("proxy-tcp: --to " + std::string(to) + ": ")) << said;
         EXPECT_EQ(program.exit_status(), 1);
     }
+}
+
+TEST_F(Playground, AdminShowsWhatTheServerCounts) {
+    auto arguments = somewhere;
+    arguments.push_back("--reactors=1");
+    Program program("admin", arguments);
+    const auto ports = program.ports();
+    ASSERT_EQ(ports.size(), 2u);
+    Client talker(ports[0]);
+    // When the second is back, the first has been counted.
+    for (const char* text : {"hello", "again"}) {
+        talker.send(text);
+        EXPECT_EQ(talker.receive(5), text);
+    }
+    Client watcher(ports[1]);
+    watcher.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const std::string shown = watcher.receive_all();
+    EXPECT_TRUE(shown.starts_with("HTTP/1.1 200 OK\r\n")) << shown.substr(0, 500);
+    EXPECT_EQ(shown.find("\necho_echoes_total{reactor=\"0\"} 0\n"), shown.npos);
+    for (const char* row :
+         {"\necho_echoes_total{reactor=\"0\"} ", "\necho_conversations{reactor=\"0\"} 1\n",
+          "\necho_duration_seconds_count{reactor=\"0\"} ", "\nferrule_connections_accepted_total{reactor=\"0\"} 1\n"}) {
+        EXPECT_NE(shown.find(row), shown.npos) << row;
+    }
+    talker.end();
+    program.signal(SIGTERM);
+    EXPECT_EQ(program.exit_status(), 0);
 }
 
 TEST_F(Playground, APortThatIsTakenIsReported) {
