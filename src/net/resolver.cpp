@@ -114,6 +114,9 @@ Resolver::State::State(Reactor& owner, ResolverOptions what)
       out_of_memory(make_failure(ResolveErrc::limit, "no memory, or no thread, for the question")) {
     timer_route =
         reactor.add_timer_route(this, [](void*, Timer& timer) noexcept { static_cast<Wait&>(timer).on_timer(); });
+    // Another one on the same reactor is the program's own, and not shown.
+    if (reactor.metrics()->value("ferrule_resolver_pending", -1) < 0)
+        counters_registered = reactor.metrics()->add(counters);
 }
 
 bool Resolver::State::wants(const Address& address) const noexcept {

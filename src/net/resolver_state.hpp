@@ -154,6 +154,7 @@ struct Resolver::State {
     Reactor& reactor;
     ResolverOptions options;
     ResolverCounters counters;
+    MetricRegistration counters_registered;
     DnsCache cache;
     std::shared_ptr<Settings> settings;
     HostTable hosts;

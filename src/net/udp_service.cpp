@@ -117,6 +117,7 @@ UdpService::UdpService(Reactor& reactor)
     receive_kind_ = reactor.add_completion_route(this, &UdpService::on_receive);
     send_kind_ = reactor.add_completion_route(this, &UdpService::on_send);
     close_kind_ = reactor.add_completion_route(this, &UdpService::on_close);
+    totals_registered_ = reactor.metrics()->add(totals_);
     reactor.add_subsystem(*this);
 }
 

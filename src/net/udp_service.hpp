@@ -2,6 +2,8 @@
 
 #include <ferrule/net/slab_pool.hpp>
 #include <ferrule/net/udp_socket.hpp>
+#include <ferrule/reactor/counter.hpp>
+#include <ferrule/reactor/metric_registry.hpp>
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/reactor/subsystem.hpp>
 #include <ferrule/reactor/tag.hpp>
@@ -101,6 +103,12 @@ private:
     void cancel_flight(UdpSocketState& state) noexcept;
     void free_node(UdpSocketState& state, SendNode& node) noexcept;
 
+    /// For the socket, and for the reactor.
+    void count(UdpSocketState& state, Counter UdpCounters::*counter, std::uint64_t amount = 1) noexcept {
+        (state.counters.*counter).add(amount);
+        (totals_.*counter).add(amount);
+    }
+
     // Ending.
     void progress_close(UdpSocketState& state) noexcept;
     static void leave_group(UdpSocketState& state) noexcept;
@@ -119,6 +127,8 @@ private:
     std::vector<UdpSocketState*> building_;
     std::vector<std::unique_ptr<DatagramFlushWait>> flush_wait_memory_;
     DatagramFlushWait* free_flush_waits_ = nullptr;
+    UdpCounters totals_;  // of all sockets that there were
+    MetricRegistration totals_registered_;
 };
 
 }  // namespace ferrule::inline v0

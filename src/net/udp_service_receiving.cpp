@@ -92,10 +92,10 @@ void UdpService::on_receive(void* owner, const abi::Completion& completion) noex
             node.length = std::min(length, state.options.datagram_size_max);
             node.buffer = slice.buffer;
             node.truncated = (header.flags & MSG_TRUNC) != 0 || length > state.options.datagram_size_max;
-            state.counters.datagrams_received.add();
-            state.counters.bytes_received.add(node.length);
+            self.count(state, &UdpCounters::datagrams_received);
+            self.count(state, &UdpCounters::bytes_received, node.length);
             if (node.truncated) [[unlikely]]
-                state.counters.truncated.add();
+                self.count(state, &UdpCounters::truncated);
             self.append(state, node);
             arrived = true;
         } else {
@@ -121,7 +121,7 @@ void UdpService::receive_ended(UdpSocketState& state, int result) noexcept {
         return;
     }
     if (result == -ENOBUFS) {
-        state.counters.starvations.add();
+        count(state, &UdpCounters::starvations);
         want_arm(state);
         return;
     }
@@ -130,7 +130,7 @@ void UdpService::receive_ended(UdpSocketState& state, int result) noexcept {
         return;
     }
     // Told once, to whoever asks first; then the next receive goes on.
-    state.counters.receive_errors.add();
+    count(state, &UdpCounters::receive_errors);
     state.receive_failed = true;
     state.receive_error = -result;
     if (state.receiver && !std::exchange(state.receiver_queued, true)) reactor_->resume_later(state.receiver);
@@ -159,13 +159,13 @@ void UdpService::give_back(DatagramNode& node) noexcept {
 
 void UdpService::deliver(UdpSocketState& state, DatagramNode& node) noexcept {
     if (state.forwarded >= state.options.receive_buffer_count) {
-        state.counters.forwards_dropped.add();
+        count(state, &UdpCounters::forwards_dropped);
         ForwardedDatagram::release(node);
         return;
     }
     ++state.forwarded;
-    state.counters.datagrams_received.add();
-    state.counters.bytes_received.add(node.length);
+    count(state, &UdpCounters::datagrams_received);
+    count(state, &UdpCounters::bytes_received, node.length);
     append(state, node);
     if (state.receiver && !state.receiver_queued) reactor_->resume(state.receiver);
 }

@@ -119,12 +119,12 @@ bool UdpService::send(UdpSocketState& state, const Address* peer, std::span<cons
     // One may always wait, however large it is.
     if (state.sent_number - state.done_number >= state.options.send_limit ||
         (state.send_memory != 0 && state.send_memory + block_bytes > state.options.send_bytes_limit)) {
-        state.counters.refused_sends.add();
+        count(state, &UdpCounters::refused_sends);
         return false;
     }
     void* const memory = slabs_.take_class(size_class);
     if (memory == nullptr) {
-        state.counters.refused_sends.add();
+        count(state, &UdpCounters::refused_sends);
         return false;
     }
     SendNode& node = *new (memory) SendNode;
@@ -180,7 +180,7 @@ bool UdpService::split(UdpSocketState& state, SendNode& node) noexcept {
         message.header.msg_iov = &message.vector;
     }
     node.split = messages;
-    state.counters.split_trains.add();
+    count(state, &UdpCounters::split_trains);
     return true;
 }
 
@@ -256,10 +256,10 @@ void UdpService::finish_sent(UdpSocketState& state) noexcept {
         SendNode& node = *std::exchange(state.send_first, state.send_first->next);
         state.done_number = node.number;
         if (node.error == 0) {
-            state.counters.datagrams_sent.add();
-            state.counters.bytes_sent.add(node.length);
+            count(state, &UdpCounters::datagrams_sent);
+            count(state, &UdpCounters::bytes_sent, node.length);
         } else {
-            state.counters.send_errors.add();
+            count(state, &UdpCounters::send_errors);
             tell_error(state, node.error);
         }
         free_node(state, node);

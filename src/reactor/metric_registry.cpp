@@ -22,7 +22,7 @@ bool is_name(std::string_view text) noexcept {
 // own.
 std::string fault_of_label(std::string_view name) {
     if (!is_name(name) || name.starts_with("__") || name == "le" || name == "quantile")
-        return "'" + std::string(name) + "' cannot be a label";
+        return std::string("'").append(name).append("' cannot be a label");
     return {};
 }
 

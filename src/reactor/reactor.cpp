@@ -694,6 +694,8 @@ void Reactor::publish_counters() noexcept {
     counters_.armed_deadlines.set(timers_.size());
     counters_.messages_waiting.set(inbox_->waiting());
     counters_.messages_refused.set(inbox_->refused());
+    counters_.log_messages.set(log.written());
+    counters_.log_left_out.set(log.left_out());
     if (offload_pool_ != nullptr) counters_.offload_calls.set(offload_pool_->in_flight());
 }
 

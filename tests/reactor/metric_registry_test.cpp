@@ -1,4 +1,6 @@
 #include <ferrule/net/network.hpp>
+#include <ferrule/net/resolver.hpp>
+#include <ferrule/net/udp_socket.hpp>
 #include <ferrule/reactor/counters.hpp>
 #include <ferrule/reactor/metric_registry.hpp>
 #include <ferrule/reactor/reactor.hpp>
@@ -160,6 +162,8 @@ void expect_all_described() {
 TEST(Metric, EveryCounterOfTheLibraryIsDescribed) {
     expect_all_described<ReactorCounters>();
     expect_all_described<NetworkCounters>();
+    expect_all_described<ResolverCounters>();
+    expect_all_described<UdpCounters>();
 }
 
 TEST(MetricRegistry, HasWhatIsOnAReactorAndOutlivesIt) {

@@ -378,6 +378,29 @@ def names(tree):
     return violations
 
 
+_DESCRIBED_METRIC = re.compile(r'\{\s*"((?:ferrule|process)_[a-z0-9_]+)",')
+_DOCUMENTED_METRIC = re.compile(r"`((?:ferrule|process)_[a-z0-9_]+)(?:\{[a-z_]+\})?`")
+METRIC_PAGE = "docs/operations.md"
+
+
+def metrics(tree):
+    """Each metric that a header or a source describes (MetricOf) is in the first column of a table of docs/operations.md, and no other."""
+    described = {}
+    for path in tree.files("include", "src"):
+        text = path.read_text()
+        for match in _DESCRIBED_METRIC.finditer(text):
+            described.setdefault(match[1], f"{tree.name(path)}:{text.count(chr(10), 0, match.start()) + 1}")
+    page = tree.root / METRIC_PAGE
+    documented = {}
+    for number, line in enumerate(page.read_text().splitlines() if page.exists() else (), 1):
+        if line.startswith("|"):
+            for match in _DOCUMENTED_METRIC.finditer(line.split("|")[1]):
+                documented.setdefault(match[1], f"{METRIC_PAGE}:{number}")
+    violations = [f"{where}: {name} is not in the table of {METRIC_PAGE}" for name, where in described.items() if name not in documented]
+    violations += [f"{where}: {name} is described nowhere" for name, where in documented.items() if name not in described]
+    return violations
+
+
 CHECKS = {
     "formatting": formatting,
     "floors": floors,
@@ -387,6 +410,7 @@ CHECKS = {
     "documentation": documentation,
     "unfinished": unfinished,
     "names": names,
+    "metrics": metrics,
 }
 
 

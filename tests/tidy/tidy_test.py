@@ -321,6 +321,14 @@ class Names(Checked):
         self.assert_finds(tidy.names, "socket_util", "src/impl/implicit.hpp")
 
 
+class Metrics(Checked):
+    def test_metrics_without_a_row_and_rows_without_a_metric_are_found(self):
+        self.write("include/ferrule/net/a.hpp", 'Row{&Its::a, {"ferrule_a_total", "A."}},\nRow{&Its::b,\n    {"ferrule_b", by_state, none, {"x", "y"}}},\n')
+        self.write("src/net/a.cpp", 'value("ferrule_c");\nconstexpr MetricDescription d{"process_d", "D."};\n')
+        self.write("docs/operations.md", "| `ferrule_a_total` | A |\n| `ferrule_b{x}`, `ferrule_e` | of `ferrule_f` |\nno row: `ferrule_g`\n")
+        self.assert_finds(tidy.metrics, "src/net/a.cpp:2: process_d", "docs/operations.md:2: ferrule_e")
+
+
 class Everything(unittest.TestCase):
     def test_every_check_is_listed(self):
         listed = (pathlib.Path(__file__).parent / "CMakeLists.txt").read_text()

@@ -6,6 +6,7 @@
 #include <ferrule/task/task.hpp>
 #include <ferrule/version.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -110,6 +111,29 @@ struct ResolverCounters {
     Counter cached_bytes;      ///< their bytes
     Counter pending;           ///< questions in flight now
     Counter reloads;           ///< times that a changed resolv.conf or hosts file was taken over
+
+    /// What they are called outside.
+    static constexpr auto metrics() {
+        using Row = MetricOf<ResolverCounters>;
+        using Its = ResolverCounters;
+        return std::array{
+            Row{&Its::questions, {"ferrule_resolver_questions_total", "Questions that were sent to servers."}},
+            Row{&Its::tcp_questions, {"ferrule_resolver_tcp_questions_total", "Of these, those by TCP."}},
+            Row{&Its::answers, {"ferrule_resolver_answers_total", "Answers that were accepted, good and bad."}},
+            Row{&Its::strangers,
+                {"ferrule_resolver_strangers_total", "Messages that were no answer to what was asked."}},
+            Row{&Its::timeouts, {"ferrule_resolver_timeouts_total", "Questions that were not answered in time."}},
+            Row{&Its::cache_hits, {"ferrule_resolver_cache_hits_total", "Answers taken from the cache."}},
+            Row{&Its::shared_questions,
+                {"ferrule_resolver_shared_questions_total", "Answers shared with somebody who had asked already."}},
+            Row{&Its::cached_entries, {"ferrule_resolver_cached_entries", "Entries in the cache."}},
+            Row{&Its::cached_bytes,
+                {"ferrule_resolver_cached_bytes", "Memory of the cache's entries.", MetricUnit::bytes}},
+            Row{&Its::pending, {"ferrule_resolver_pending", "Questions in flight."}},
+            Row{&Its::reloads,
+                {"ferrule_resolver_reloads_total", "Times that a changed resolv.conf or hosts file was taken over."}},
+        };
+    }
 };
 
 /// Finds the addresses of names, on the ring of its reactor: a stub resolver that asks the servers of resolv.conf and

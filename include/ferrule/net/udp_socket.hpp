@@ -8,6 +8,7 @@
 #include <ferrule/task/environment.hpp>
 #include <ferrule/task/task.hpp>
 
+#include <array>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -72,7 +73,8 @@ struct DatagramSendOptions {
     std::optional<Address> source{};
 };
 
-/// What a UDP socket counts. Any thread may read while the socket lives.
+/// What a UDP socket counts. Any thread may read while the socket lives. What is shown outside are the sums over a
+/// reactor's sockets, those that have ended among them.
 struct UdpCounters {
     Counter datagrams_received;  ///< a joined train counts once
     Counter bytes_received;      ///< payload
@@ -85,6 +87,31 @@ struct UdpCounters {
     Counter refused_sends;       ///< datagrams that `send` did not take because a limit was reached
     Counter split_trains;        ///< trains whose segments were sent one by one because the kernel refused to cut them
     Counter forwards_dropped;    ///< datagrams that came from another reactor (UdpGroup) and found no room
+
+    /// What they are called outside.
+    static constexpr auto metrics() {
+        using Row = MetricOf<UdpCounters>;
+        using Its = UdpCounters;
+        constexpr auto bytes = MetricUnit::bytes;
+        return std::array{
+            Row{&Its::datagrams_received,
+                {"ferrule_udp_received_datagrams_total", "Datagrams that were received; a joined train counts once."}},
+            Row{&Its::bytes_received, {"ferrule_udp_received_bytes_total", "Payload that was received.", bytes}},
+            Row{&Its::truncated, {"ferrule_udp_truncated_total", "Received datagrams that had lost their end."}},
+            Row{&Its::receive_errors, {"ferrule_udp_receive_errors_total", "Errors that receiving has found."}},
+            Row{&Its::starvations, {"ferrule_udp_starvations_total", "Receives that found no buffer."}},
+            Row{&Its::datagrams_sent,
+                {"ferrule_udp_sent_datagrams_total", "Datagrams that the kernel has taken; a train counts once."}},
+            Row{&Its::bytes_sent, {"ferrule_udp_sent_bytes_total", "Payload that the kernel has taken.", bytes}},
+            Row{&Its::send_errors, {"ferrule_udp_send_errors_total", "Datagrams that the kernel has not taken."}},
+            Row{&Its::refused_sends,
+                {"ferrule_udp_refused_sends_total", "Datagrams that were not taken because a limit was reached."}},
+            Row{&Its::split_trains,
+                {"ferrule_udp_split_trains_total", "Trains whose segments had to be sent one by one."}},
+            Row{&Its::forwards_dropped,
+                {"ferrule_udp_dropped_forwards_total", "Datagrams from another reactor that found no room."}},
+        };
+    }
 };
 
 class UdpService;

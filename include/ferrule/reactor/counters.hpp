@@ -35,6 +35,8 @@ struct ReactorCounters {
     Counter memory_used;        ///< bytes in the reactor's account (ReactorOptions::memory_limit)
     Counter memory_limit;       ///< the bound of that; 0: none
     Counter offload_calls;      ///< blocking calls on the way, or on a thread, now
+    Counter log_messages;       ///< messages that were passed on (Log)
+    Counter log_left_out;       ///< messages that were left out, because their cause had used up its share
     Counter draining;           ///< 1 from the beginning of a drain on
     /// How long turns of the loop kept the reactor from its next completions, in nanoseconds, without its sleep: from
     /// the reading of the clock that follows the kernel to the next one, or to where it is ready to sleep or to spin.
@@ -82,6 +84,9 @@ struct ReactorCounters {
             Row{&Its::memory_limit, {"ferrule_memory_limit_bytes", "The bound of that account; 0: none.", bytes}},
             Row{&Its::offload_calls, {"ferrule_offload_calls", "Blocking calls that have not come back."}},
             Row{&Its::faults, {"ferrule_faults_total", "Exceptions that left a task or a handler."}},
+            Row{&Its::log_messages, {"ferrule_log_messages_total", "Messages of the log that were passed on."}},
+            Row{&Its::log_left_out,
+                {"ferrule_log_left_out_total", "Messages of the log beyond what their cause may say."}},
             Row{&Its::draining, {"ferrule_draining", "1 while the reactor drains."}},
         };
     }
