@@ -208,7 +208,11 @@ void AdminPort::Core::add_reactor(Reactor& reactor, std::string name, const Watc
     watched->inbox = reactor.inbox();
     watched->metrics = reactor.metrics();
     const std::lock_guard lock(mutex_);
-    reactors_.push_back(std::move(watched));
+    // They start in any order, and are shown in one.
+    const auto before = [](const auto& one, const auto& other) {
+        return one->server != other->server ? one->server < other->server : one->id < other->id;
+    };
+    reactors_.insert(std::upper_bound(reactors_.begin(), reactors_.end(), watched, before), watched);
 }
 
 void AdminPort::Core::add_metrics(std::shared_ptr<MetricRegistry> metrics) {
