@@ -2,6 +2,7 @@
 // fragment shows Ferrule; what stands for the reader's own program is declared here.
 #pragma once
 
+#include <ferrule/admin/admin_port.hpp>
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
 #include <ferrule/net/address.hpp>
