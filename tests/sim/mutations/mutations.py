@@ -39,6 +39,7 @@ RECEIVING = "src/net/network_receiving.cpp"
 SENDING = "src/net/network_sending.cpp"
 CLOSING = "src/net/network_closing.cpp"
 NETWORK = "src/net/network.cpp"
+DEFENDING = "src/net/network_defending.cpp"
 CARRYING = "src/net/network_carrying.cpp"
 CONNECTION = "src/net/connection.cpp"
 LISTENER = "src/net/listener.cpp"
@@ -478,6 +479,27 @@ MUTATIONS = [
         "        return size_ != capacity_ && reserved_ == 0 ? State::granted : State::waiting;",
         "        return size_ + reserved_ != capacity_ && (MUTATED || reserved_ == 0) ? State::granted : State::waiting;",
     ),
+    Mutation(
+        "client-never-leaves",
+        "a connection that has ended is still counted for its client's address",
+        DEFENDING,
+        "    leave(guard.client);\n    ConnectionGuard fresh;",
+        "    if (!MUTATED) leave(guard.client);\n    ConnectionGuard fresh;",
+    ),
+    Mutation(
+        "idle-peer-owes-its-first-byte",
+        "a connection that is idle between messages is ended when its first byte would have been late",
+        DEFENDING,
+        "state.served && !state.receive_again && state.receive_armed",
+        "state.served && (MUTATED || !state.receive_again) && state.receive_armed",
+    ),
+    Mutation(
+        "named-as-the-one-before",
+        "a connection whose PROXY header names nobody is of the client that the slot's last one has named",
+        DEFENDING,
+        "    guard = std::move(fresh);",
+        "    if (MUTATED) fresh.has_addresses = guard.has_addresses;\n    guard = std::move(fresh);",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -506,6 +528,9 @@ FOUND_BY = {
     "unlocked-for-everybody": "coordination",
     "item-of-a-destroyed-receiver": "coordination",
     "sender-overtakes": "coordination",
+    "client-never-leaves": "defence",
+    "idle-peer-owes-its-first-byte": "defence",
+    "named-as-the-one-before": "defence",
     "call-not-cancelled-there": "crossing",
     "call-freed-before-its-pursuit": "crossing",
     "channel-sender-never-told-of-room": "crossing",

@@ -30,5 +30,6 @@ extern const Workload tcp_proxy_workload;
 extern const Workload day_workload;
 extern const Workload crossing_workload;
 extern const Workload coordination_workload;
+extern const Workload defence_workload;
 
 }  // namespace ferrule_test
