@@ -364,7 +364,9 @@ ClientSocket connect_from(std::string_view host, const Address& server) {
     ClientSocket client{number};
     client.limit_waits(ClientSocket::patience_seconds);
     const Address own = Address::parse(host, 0).value();
-    if (::bind(number, own.data(), own.size()) < 0 || ::connect(number, server.data(), server.size()) < 0)
+    // One that the end of an earlier ring has interrupted goes on by itself, and what comes next waits for it.
+    if (::bind(number, own.data(), own.size()) < 0 ||
+        (::connect(number, server.data(), server.size()) < 0 && errno != EINTR))
         throw std::system_error(errno, std::system_category(), "connect of a client");
     return client;
 }

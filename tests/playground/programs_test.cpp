@@ -552,6 +552,9 @@ TEST_F(Playground, ProxyTcpSaysWhichSideHasFailedAndLetsTheOtherKnow) {
     listener.listen();
     Client client(port);
     Client service = listener.accept();
+    // What has passed the proxy shows that it is connected on both sides.
+    service.send("x");
+    EXPECT_EQ(client.receive(1), "x");
     client.reset();
     EXPECT_EQ(service.receive_all(), "ended by Connection reset by peer");
     said = program.line();
@@ -559,6 +562,8 @@ TEST_F(Playground, ProxyTcpSaysWhichSideHasFailedAndLetsTheOtherKnow) {
 
     Client second(port);
     Client again = listener.accept();
+    again.send("x");
+    EXPECT_EQ(second.receive(1), "x");
     again.reset();
     EXPECT_EQ(second.receive_all(), "ended by Connection reset by peer");
     said = program.line();

@@ -208,6 +208,8 @@ private:
         auto opened = DatagramSocket::open(machine(), machine().ipv4(name_server_port));
         if (!opened) return resolving_->run->find("no UDP socket for a name server: " + opened.error().message());
         DatagramSocket socket = std::move(*opened);
+        // Whoever is told to ask again by TCP does so at once.
+        if (!resolving_->run->wait_until([this] { return listens_; }, "a name server that listens")) return;
         while (!resolving_->over) {
             const auto received =
                 socket.receive(static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count()));
@@ -300,6 +302,7 @@ private:
         options.accepted.time_limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(stream_patience).count());
         auto listener = ferrule::sim::ListenSocket::open(machine(), machine().ipv4(name_server_port), options);
         if (!listener) return resolving_->run->find("a name server cannot listen: " + listener.error().message());
+        listens_ = true;
         std::vector<std::unique_ptr<ferrule::ThreadHandle>> threads;
         while (!resolving_->over) {
             auto accepted = listener->accept(static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count()));
@@ -347,6 +350,7 @@ private:
 
     Resolving* resolving_;
     std::size_t machine_;
+    bool listens_ = false;
     std::uint64_t hostility_;
     Extension extension_;
     ferrule::sim::Random random_;
