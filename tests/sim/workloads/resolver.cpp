@@ -176,6 +176,8 @@ public:
         run.client("name-server", machine_, [this] { serve_datagrams(); });
         run.client("name-server-tcp", machine_, [this] { serve_streams(); });
     }
+    /// Whether it hears what it is asked.
+    [[nodiscard]] bool is_up() const noexcept { return receives_ && listens_; }
 
 private:
     [[nodiscard]] ferrule::sim::Machine& machine() const { return resolving_->run->client_machine(machine_); }
@@ -208,8 +210,7 @@ private:
         auto opened = DatagramSocket::open(machine(), machine().ipv4(name_server_port));
         if (!opened) return resolving_->run->find("no UDP socket for a name server: " + opened.error().message());
         DatagramSocket socket = std::move(*opened);
-        // Whoever is told to ask again by TCP does so at once.
-        if (!resolving_->run->wait_until([this] { return listens_; }, "a name server that listens")) return;
+        receives_ = true;
         while (!resolving_->over) {
             const auto received =
                 socket.receive(static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count()));
@@ -350,6 +351,7 @@ private:
 
     Resolving* resolving_;
     std::size_t machine_;
+    bool receives_ = false;
     bool listens_ = false;
     std::uint64_t hostility_;
     Extension extension_;
@@ -466,7 +468,14 @@ void run_resolver(WorkloadRun& run) {
         run.connections_made += counters.questions.value();
     });
     for (const auto& server : name_servers) server->start();
-    program.start();
+    // An honest server that is not up yet refuses.
+    run.program("beginning", [&] {
+        const auto are_up = [&] {
+            return std::all_of(name_servers.begin(), name_servers.end(),
+                               [](const auto& server) { return server->is_up(); });
+        };
+        if (run.wait_until(are_up, "name servers that listen")) program.start();
+    });
     run.finish();
 }
 
