@@ -190,7 +190,8 @@ std::string said_at(int socket) {
     const int client = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const timeval limit{patience_s, 0};
     ::setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    EXPECT_EQ(::connect(client, address.data(), address.size()), 0);
+    // One that the end of a ring has interrupted goes on by itself.
+    EXPECT_TRUE(::connect(client, address.data(), address.size()) == 0 || errno == EINTR);
     char bytes[16];
     const ssize_t received = ::recv(client, bytes, sizeof bytes, MSG_WAITALL);
     ::close(client);
