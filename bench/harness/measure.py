@@ -145,30 +145,19 @@ class Bench:
     def _user_cost(self, suite, server):
         kind = "raw" if server == bars.RAW_LOOP else "ferrule"
         shape = [str(suite.connections), str(suite.depth), str(bars.USER_COST_REQUESTS)]
-        program = subprocess.Popen(
-            [self._farm.program(servers.USER_COST), kind, *shape],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: servers.pin(self._farm.cpu),
-        )
-        try:
-            output, errors = program.communicate(timeout=PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise Failed("the program does not end") from error
-        finally:
-            program.kill()
-            program.wait()
-        return parse_user_cost(output, errors, program.returncode)
+        return parse_user_cost(*self._alone([self._farm.program(servers.USER_COST), kind, *shape]))
 
     def _coordination(self, suite, server):
         """A program of two threads that measures itself, one of them on the CPU of the servers, the other on that of the load."""
         pattern = [] if server == bars.RAW_EVENTFD else [suite.name]
         name = server if server == bars.RAW_EVENTFD else servers.COORDINATION
+        command = [self._farm.program(name), *pattern, str(self._farm.cpu), str(self._load_cpu), str(self._milliseconds)]
+        return parse_coordination(*self._alone(command), suite.metric.key)
+
+    def _alone(self, command):
+        """What a program that measures itself has printed, its errors and its status."""
         program = subprocess.Popen(
-            [self._farm.program(name), *pattern, str(self._farm.cpu), str(self._load_cpu), str(self._milliseconds)],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -183,7 +172,7 @@ class Bench:
         finally:
             program.kill()
             program.wait()
-        return parse_coordination(output, errors, program.returncode, suite.metric.key)
+        return output, errors, program.returncode
 
 
 def parse_load(output, errors, status):
