@@ -373,10 +373,11 @@ TEST(LifeCycle, SighupIsLeftAloneWithoutSomethingToReload) {
 
 // Does what the first byte says, for ever.
 Task<> as_asked(Connection connection) {
-    auto received = co_await connection.read();
-    if (!received) co_return;
-    const char what = received.contiguous().text()[0];
-    received.consume(0);  // what was read stays, and a message that has begun is not idle
+    char what = 0;
+    if (auto received = co_await connection.read()) {
+        what = received.contiguous().text()[0];
+        received.consume(0);  // its end leaves what was read, and a message that has begun is not idle
+    }
     if (what == 'w') {
         connection.write("w");
         co_await connection.flush();
@@ -391,6 +392,15 @@ Task<> as_asked(Connection connection) {
         const auto more = co_await connection.read();
         EXPECT_FALSE(more);
     }
+}
+
+std::string last_of(const std::vector<DrainProgress>& told) {
+    if (told.empty()) return "nothing was told";
+    const DrainProgress& last = told.back();
+    return std::to_string(told.size()) + " times, at last: reactors " + std::to_string(last.reactors) + ", working " +
+           std::to_string(last.working) + ", sending " + std::to_string(last.sending) + ", reading " +
+           std::to_string(last.reading) + ", closing " + std::to_string(last.closing) + ", " +
+           std::to_string(last.time_left.count()) + " ms left";
 }
 
 TEST(LifeCycle, ADrainTellsHowFarItIs) {
@@ -432,7 +442,7 @@ TEST(LifeCycle, ADrainTellsHowFarItIs) {
     ASSERT_TRUE(eventually([&] {
         const std::lock_guard lock(mutex);
         return std::ranges::any_of(told, is_right);
-    }));
+    })) << last_of(told);
     const std::string message = systemd.receive_with("(2 working, 1 sending, 1 reading, 0 closing), ");
     EXPECT_TRUE(message.starts_with("STATUS=Draining: 4 connections are left (")) << message;
     const std::string asked = "EXTEND_TIMEOUT_USEC=";
