@@ -158,6 +158,7 @@ protected:
         options.resolv_conf.clear();
         options.hosts.clear();
         options.servers = {server_->address()};
+        options.resolution_delay = 1h;  // it may answer for one family long before it does for the other
         return options;
     }
 

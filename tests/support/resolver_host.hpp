@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <expected>
@@ -55,6 +56,8 @@ public:
         ferrule::ResolverOptions options;
         options.resolv_conf = path("resolv.conf");
         options.hosts = path("hosts");
+        // On a busy machine the answers for both families may come one long after the other.
+        options.resolution_delay = std::chrono::seconds(20);
         return options;
     }
 
