@@ -500,6 +500,27 @@ MUTATIONS = [
         "    guard = std::move(fresh);",
         "    if (MUTATED) fresh.has_addresses = guard.has_addresses;\n    guard = std::move(fresh);",
     ),
+    Mutation(
+        "sends-slowly-as-the-one-before",
+        "a connection's window of sending has begun, for nothing, when the slot's last one had a send that waited",
+        DEFENDING,
+        "    ConnectionGuard fresh;\n",
+        "    ConnectionGuard fresh;\n    if (MUTATED) fresh.sends_slowly = guard.sends_slowly;\n",
+    ),
+    Mutation(
+        "receive-window-without-end",
+        "when a peer has sent enough in a window, that goes on instead of the next one",
+        DEFENDING,
+        "    guard_message(state, 0);\n    return std::min(due, now + Defence::ns(options_.rate_window));",
+        "    if (!MUTATED) guard_message(state, 0);\n    return std::min(due, now + Defence::ns(options_.rate_window));",
+    ),
+    Mutation(
+        "window-of-one-send",
+        "of the sends that wait for a slow peer only the last one's time is counted",
+        DEFENDING,
+        "    if (guard.sends_slowly) guard.send_waited += ticks_now() - guard.send_counted;",
+        "    if (guard.sends_slowly && !MUTATED) guard.send_waited += ticks_now() - guard.send_counted;",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -531,6 +552,9 @@ FOUND_BY = {
     "client-never-leaves": "defence",
     "idle-peer-owes-its-first-byte": "defence",
     "named-as-the-one-before": "defence",
+    "sends-slowly-as-the-one-before": "defence",
+    "receive-window-without-end": "defence",
+    "window-of-one-send": "defence",
     "call-not-cancelled-there": "crossing",
     "call-freed-before-its-pursuit": "crossing",
     "channel-sender-never-told-of-room": "crossing",

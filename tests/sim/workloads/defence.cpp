@@ -44,10 +44,18 @@ constexpr std::size_t strange_machine = flood_machine + 1;
 // Of 100 KB each: more than the buffers of both sides take.
 constexpr std::uint32_t answers_of_a_reader = 6;
 
+// SO_RCVBUF of peers that take little: so much has gone to them when they have not begun to read.
+constexpr std::uint32_t small_buffer = 4096;
+// What a connection's buffers hold at most where the run has small ones.
+constexpr std::uint64_t small_buffers = 20'000;
+
 enum class Attack : std::uint8_t {
     silence,
     dripping_sender,
+    stalling_sender,
     dripping_reader,
+    stubborn_reader,
+    gulping_reader,
     // Where a PROXY header is required:
     no_header,
     wrong_header,
@@ -69,6 +77,20 @@ struct Counts {
     std::uint64_t proxy_strangers = 0;
 };
 
+/// A peer that takes less than it must, as it is known to the handler of its connection.
+struct SlowReader {
+    /// When so many have been sent to one that takes nothing, its own buffer is full.
+    static constexpr std::uint32_t settled = 2;
+
+    bool takes_nothing = false;
+    std::uint64_t taken = 0;  // bytes, by the peer
+
+    std::uint32_t flushed = 0;             // how many flushes have ended well
+    bool sent_slowly = false;              // a send may have waited in one of them
+    nanoseconds waited{0};                 // in flushes
+    std::uint64_t taken_at_the_first = 0;  // when the first flush waited
+};
+
 struct Defended {
     WorkloadRun* run;
     bool behind_proxy = false;
@@ -76,12 +98,15 @@ struct Defended {
     bool guards_first_byte = false;
     std::chrono::milliseconds receive_window{0};  // 0: no least rate
     std::chrono::milliseconds send_window{0};
+    std::uint32_t send_rate = 0;
     std::uint32_t address_limit = 0;  // 0: none
     bool computes = false;
+    bool polled = false;                       // a thread of the kernel takes the server's entries
     std::map<std::uint64_t, Address> named{};  // whom the header in front of the requests of a key names, if anybody
-    Counts planned{};                          // what the peers of the run may bring about
-    Counts seen{};                             // what peers have seen happen to them
-    Counts counted{};                          // by the server
+    std::map<std::uint64_t, SlowReader> slow_readers{};  // by key
+    Counts planned{};                                    // what the peers of the run may bring about
+    Counts seen{};                                       // what peers have seen happen to them
+    Counts counted{};                                    // by the server
     std::uint64_t timeouts = 0;
     std::uint64_t turned_away = 0;  // by the accept rate, or because of overload
 };
@@ -117,6 +142,45 @@ private:
 
 // ---- the server ----
 
+/// A flush for a peer that may take little, from its beginning. The server's own clock is all that counts here: what a
+/// peer sees of its end is late by whatever the network does.
+class FlushWatch {
+public:
+    explicit FlushWatch(Defended& defended) : defended_(&defended), begun_ns_(now_ns()), slow_sends_(slow_sends()) {}
+
+    void ended(SlowReader& reader, bool sent) {
+        WorkloadRun& run = *defended_->run;
+        constexpr auto at_once = 1s;
+        if (defended_->send_window.count() == 0 || run.fired(ferrule::sim::Fault::operation_fails) != 0) return;
+        const auto took = nanoseconds(now_ns() - begun_ns_);
+        if (!sent && reader.takes_nothing && !reader.sent_slowly && reader.flushed >= SlowReader::settled) {
+            run.expect(took <= defended_->send_window + 10s,
+                       "a peer that took nothing for a whole window was waited for in the next one, too");
+        }
+        if (sent) ++reader.flushed;
+        // A send that waits for a moment only begins a window, too. A polling thread's are all like that.
+        reader.sent_slowly = reader.sent_slowly || defended_->polled || slow_sends() != slow_sends_;
+        if (took > at_once && reader.waited.count() == 0) reader.taken_at_the_first = reader.taken;
+        if (took > at_once) reader.waited += took;
+        if (reader.takes_nothing || reader.waited < 4 * defended_->send_window) return;
+        // Three of them are whole windows, in each of which the peer must have acknowledged what the rate asks for.
+        const auto seconds = std::chrono::floor<std::chrono::seconds>(3 * defended_->send_window).count();
+        run.expect(reader.taken - reader.taken_at_the_first + small_buffers >=
+                       static_cast<std::uint64_t>(seconds) * defended_->send_rate,
+                   "a peer that takes too little was waited for in one send after the other");
+    }
+
+private:
+    [[nodiscard]] std::uint64_t now_ns() const { return defended_->run->simulation().now_ns(); }
+    [[nodiscard]] static std::uint64_t slow_sends() {
+        return ferrule::Reactor::current()->service<ferrule::Network>().counters().slow_sends.value();
+    }
+
+    Defended* defended_;
+    std::uint64_t begun_ns_;
+    std::uint64_t slow_sends_;
+};
+
 Task<> serve_defended(Defended* defended, Connection connection) {
     WorkloadRun& run = *defended->run;
     const TaskCount count{run};
@@ -136,7 +200,10 @@ Task<> serve_defended(Defended* defended, Connection connection) {
                 run.find("a connection is not of the client that its header has named");
         }
         if (defended->computes && random.one_in(8)) run.pause(nanoseconds(random.below(20'000'000)));
+        FlushWatch watch{*defended};
         const auto flushed = co_await run.watch(connection.flush());
+        const auto reader = defended->slow_readers.find(seen.key);
+        if (reader != defended->slow_readers.end()) watch.ended(reader->second, flushed.has_value());
         if (!flushed) break;
     }
 }
@@ -145,6 +212,7 @@ void defend(Defended& defended, ferrule::ServerOptions& options, std::uint32_t p
     WorkloadRun& run = *defended.run;
     ferrule::NetworkOptions& network = options.network;
     auto& random = run.random();
+    defended.polled = options.reactor.submission_poll.count() > 0;
     network.idle_timeout = network.read_timeout = network.write_timeout = last_deadline;
     defended.guards_first_byte = random.one_in(2);
     if (defended.guards_first_byte) network.first_byte_timeout = deadline;
@@ -154,7 +222,8 @@ void defend(Defended& defended, ferrule::ServerOptions& options, std::uint32_t p
         defended.receive_window = network.rate_window;
     }
     if (random.one_in(2)) {
-        network.send_rate_min = 1;
+        // Faster than what is lost and held back lets anybody be.
+        network.send_rate_min = defended.send_rate = run.choose({1u, 100u});
         defended.send_window = network.rate_window;
     }
     defended.behind_proxy = random.one_in(2);
@@ -407,6 +476,18 @@ void drip(Defended& defended, ServerProgram& server, Peer& peer, ferrule::sim::R
         });
 }
 
+// As much as the rate asks for in half an hour at once, and then no more.
+void stall(Defended& defended, ServerProgram& server, Peer& peer, ferrule::sim::Random& random) {
+    WorkloadRun& run = *defended.run;
+    const RequestHeader request{.key = random.next(), .size = 5000, .answer_size = 10};
+    const std::string begun = introduction(defended, server, random, request.key) + text_of(request);
+    if (!peer.send(std::string_view(begun).substr(0, begun.size() - 2000))) return;
+    const bool guarded = defended.receive_window.count() != 0;
+    await_end(run, peer, "a peer that stalls", guarded ? nanoseconds(defended.receive_window) : 0ns,
+              guarded ? nanoseconds(2 * defended.receive_window) : nanoseconds(last_deadline));
+    if (guarded) ++defended.seen.slow_senders;
+}
+
 void read_drop_by_drop(Defended& defended, ServerProgram& server, Peer& peer, ferrule::sim::Random& random) {
     WorkloadRun& run = *defended.run;
     RequestHeader request{.key = random.next(), .size = 0, .answer_size = 100'000};
@@ -430,6 +511,70 @@ void read_drop_by_drop(Defended& defended, ServerProgram& server, Peer& peer, fe
     run.expect(received < std::uint64_t{requests} * request.answer_size,
                "a peer that reads drop by drop was waited for, for ever");
     ++defended.seen.slow_receivers;
+}
+
+// Has a connection on which sends wait for it, and takes all of it in the end. Then comes again, perhaps in the same
+// slot, and lets answers gather that it does not take.
+void take_nothing(Defended& defended, ServerProgram& server, const DefencePlan& plan) {
+    WorkloadRun& run = *defended.run;
+    ferrule::sim::Random random{plan.seed};
+    {
+        auto peer = Peer::connect(run, plan.machine, server.address(), 4h, small_buffer);
+        if (!peer) return;
+        RequestHeader request{.key = random.next(), .answer_size = 100'000};
+        if (!peer->send(introduction(defended, server, random, request.key))) return;
+        const std::uint32_t requests = 3;
+        for (; request.sequence < requests; ++request.sequence) {
+            if (!send_request(*peer, request)) return;
+        }
+        run.pause(10s);
+        for (request.sequence = 0; request.sequence < requests; ++request.sequence) {
+            if (!receive_answer(run, *peer, request)) break;
+        }
+    }
+    run.pause(margin);
+    auto peer = Peer::connect(run, plan.machine, server.address(), 4h, small_buffer);
+    if (!peer) return;
+    RequestHeader request{.key = random.next(), .answer_size = 8000};
+    defended.slow_readers[request.key].takes_nothing = true;
+    if (!peer->send(introduction(defended, server, random, request.key))) return;
+    constexpr std::uint32_t requests = 50;
+    for (; request.sequence < requests; ++request.sequence) {
+        if (!send_request(*peer, request)) break;
+        // What fills its own buffer has arrived by then.
+        run.pause(request.sequence < SlowReader::settled ? nanoseconds(margin) : nanoseconds(1s));
+    }
+    run.pause(3 * defended.send_window + margin);
+    if (defended.send_window.count() == 0) return;
+    run.expect(peer->receive_to_end() < std::uint64_t{requests} * request.answer_size,
+               "a peer that takes nothing was waited for, for ever");
+    ++defended.seen.slow_receivers;
+}
+
+// Asks for the next answer when it has taken one, which it does so seldom that every send waits for it, and none for
+// as long as a window.
+void gulp(Defended& defended, ServerProgram& server, const DefencePlan& plan) {
+    WorkloadRun& run = *defended.run;
+    ferrule::sim::Random random{plan.seed};
+    auto peer = Peer::connect(run, plan.machine, server.address(), 4h, small_buffer);
+    if (!peer) return;
+    RequestHeader request{.key = random.next(), .answer_size = 1500 - sizeof(RequestHeader)};
+    SlowReader& reader = defended.slow_readers[request.key];
+    if (!peer->send(introduction(defended, server, random, request.key))) return;
+    constexpr std::uint32_t waiting = small_buffers / 1500 + 1;
+    constexpr std::uint32_t gulps = 16;
+    for (; request.sequence < waiting; ++request.sequence) {
+        if (!send_request(*peer, request)) return;
+        run.pause(5s);
+    }
+    RequestHeader answered = request;
+    for (; request.sequence < waiting + gulps; ++request.sequence) {
+        answered.sequence = request.sequence - waiting;
+        if (!receive_answer(run, *peer, answered)) break;
+        reader.taken += sizeof answered + answered.answer_size;
+        if (!send_request(*peer, request)) break;
+        run.pause(nanoseconds(defended.send_window) * 2 / 5);
+    }
 }
 
 std::string wrong_header(ferrule::sim::Random& random, const Address& server) {
@@ -482,6 +627,8 @@ void attack_header(Defended& defended, ServerProgram& server, Peer& peer, const 
 
 void attack(Defended& defended, ServerProgram& server, const DefencePlan& plan) {
     WorkloadRun& run = *defended.run;
+    if (plan.attack == Attack::stubborn_reader) return take_nothing(defended, server, plan);
+    if (plan.attack == Attack::gulping_reader) return gulp(defended, server, plan);
     auto peer = Peer::connect(run, plan.machine, server.address(), 4h);
     if (!peer) return;
     ferrule::sim::Random random{plan.seed};
@@ -490,6 +637,8 @@ void attack(Defended& defended, ServerProgram& server, const DefencePlan& plan) 
             return be_silent(defended, *peer);
         case Attack::dripping_sender:
             return drip(defended, server, *peer, random);
+        case Attack::stalling_sender:
+            return stall(defended, server, *peer, random);
         case Attack::dripping_reader:
             return read_drop_by_drop(defended, server, *peer, random);
         case Attack::health_check:
@@ -505,7 +654,8 @@ void attack(Defended& defended, ServerProgram& server, const DefencePlan& plan) 
 Attack any_attack(WorkloadRun& run, const Defended& defended) {
     if (!defended.behind_proxy || run.random().one_in(3))
         return run.choose({Attack::silence, Attack::silence, Attack::dripping_sender, Attack::dripping_sender,
-                           Attack::dripping_reader});
+                           Attack::stalling_sender, Attack::dripping_reader, Attack::stubborn_reader,
+                           Attack::gulping_reader});
     const auto strange = defended.knows_sources ? Attack::stranger : Attack::wrong_header;
     return run.choose({Attack::no_header, Attack::wrong_header, Attack::wrong_header, Attack::half_a_header, strange,
                        Attack::health_check});
@@ -519,12 +669,18 @@ void plan_attack(Defended& defended, Attack attack) {
             ++(defended.behind_proxy ? planned.proxy_timeouts : planned.first_byte_timeouts);
             break;
         case Attack::dripping_sender:
+        case Attack::stalling_sender:
             if (defended.receive_window.count() != 0) ++planned.slow_senders;
             ++planned.proxied;
             break;
         case Attack::dripping_reader:
+        case Attack::gulping_reader:
             if (defended.send_window.count() != 0) ++planned.slow_receivers;
             ++planned.proxied;
+            break;
+        case Attack::stubborn_reader:
+            if (defended.send_window.count() != 0) ++planned.slow_receivers;
+            planned.proxied += 2;
             break;
         case Attack::no_header:
         case Attack::wrong_header:

@@ -21,13 +21,14 @@ Peer::Peer(WorkloadRun& run, std::size_t machine, ferrule::sim::Socket socket)
     : run_(&run), machine_(machine), socket_(std::move(socket)), random_(run.fork()) {}
 
 std::optional<Peer> Peer::connect(WorkloadRun& run, std::size_t machine, const ferrule::Address& address,
-                                  std::chrono::nanoseconds patience) {
+                                  std::chrono::nanoseconds patience, std::optional<std::uint32_t> receive_buffer) {
     const auto target = ferrule::sim::SocketAddress::from(address.data(), address.size());
     ferrule::sim::Random random = run.fork();
     ferrule::sim::SocketOptions options;
     constexpr std::array<std::uint32_t, 6> buffers = {0, 0, 0, 0, 4096, 20'000};
     options.receive_buffer_bytes = buffers[random.below(buffers.size())];
     options.send_buffer_bytes = buffers[random.below(buffers.size())];
+    if (receive_buffer) options.receive_buffer_bytes = *receive_buffer;
     if (patience != std::chrono::nanoseconds::max())
         options.time_limit_ns = static_cast<std::uint64_t>(patience.count());
     for (unsigned attempt = 0; attempt < attempts_max; ++attempt) {

@@ -22,9 +22,11 @@ class Peer {
 public:
     /// Connects; when the listener's queue was full or a fault has hit the handshake it tries again, a few times.
     /// Nothing when it could not.
-    /// `patience`: how long it waits for anything; then the connection has broken.
+    /// `patience`: how long it waits for anything; then the connection has broken. `receive_buffer`: SO_RCVBUF, where
+    /// it is not for chance to choose.
     static std::optional<Peer> connect(WorkloadRun& run, std::size_t machine, const ferrule::Address& address,
-                                       std::chrono::nanoseconds patience = std::chrono::nanoseconds::max());
+                                       std::chrono::nanoseconds patience = std::chrono::nanoseconds::max(),
+                                       std::optional<std::uint32_t> receive_buffer = {});
     Peer(Peer&&) = default;
 
     /// Sends all of it; false when the connection has broken.
