@@ -52,6 +52,7 @@ cmake --build "$work/consumer"
 check "$work/consumer/consumer"
 "$work/consumer/simulation" || fail "the simulated server does not echo"
 "$work/consumer/admin" || fail "the admin port does not answer"
+"$work/consumer/http" || fail "no JSON is written"
 
 if ! command -v pkg-config >/dev/null; then
     echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
@@ -74,4 +75,9 @@ check "$work/consumer/by_pkg_config"
 "$compiler" -std=c++23 -o "$work/consumer/admin_by_pkg_config" "$here/consumer/admin.cpp" $(pkg-config --cflags --libs ferrule-admin) \
     -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
 "$work/consumer/admin_by_pkg_config" || fail "the admin port does not answer, built with pkg-config"
+[ "$(pkg-config --modversion ferrule-http)" = "$version" ] || fail "ferrule-http.pc has version $(pkg-config --modversion ferrule-http), not $version"
+# shellcheck disable=SC2046  # the flags are words
+"$compiler" -std=c++23 -o "$work/consumer/http_by_pkg_config" "$here/consumer/http.cpp" $(pkg-config --cflags --libs ferrule-http) \
+    -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
+"$work/consumer/http_by_pkg_config" || fail "no JSON is written, built with pkg-config"
 echo "package_test: $kind library, found with CMake and with pkg-config"
