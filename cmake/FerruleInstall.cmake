@@ -4,9 +4,9 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 # Before 1.0 a minor version may change the ABI, so it is part of the library's name.
-set_target_properties(ferrule ferrule_admin ferrule_http PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+set_target_properties(ferrule ferrule_admin ferrule_http ferrule_http_parser PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
-install(TARGETS ferrule ferrule_admin ferrule_http ferrule_sim EXPORT ferruleTargets)
+install(TARGETS ferrule ferrule_admin ferrule_http ferrule_http_parser ferrule_sim EXPORT ferruleTargets)
 install(FILES tools/gdb/ferrule.py DESTINATION ${CMAKE_INSTALL_DATADIR}/ferrule/gdb)
 install(DIRECTORY include/ferrule DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 
@@ -23,7 +23,7 @@ endif()
 # The path back to the prefix, so that the installed tree can be moved.
 file(RELATIVE_PATH pkgconfig_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" pkgconfig_prefix ${pkgconfig_prefix})
-foreach(configuration ferrule.pc ferrule-admin.pc ferrule-http.pc ferrule-sim.pc)
+foreach(configuration ferrule.pc ferrule-admin.pc ferrule-http.pc ferrule-http-parser.pc ferrule-sim.pc)
     configure_file(${PROJECT_SOURCE_DIR}/cmake/${configuration}.in ${configuration} @ONLY)
     install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${configuration} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()

@@ -53,6 +53,8 @@ check "$work/consumer/consumer"
 "$work/consumer/simulation" || fail "the simulated server does not echo"
 "$work/consumer/admin" || fail "the admin port does not answer"
 "$work/consumer/http" || fail "no JSON is written"
+"$work/consumer/http_parser" || fail "the HTTP parser does not parse"
+! readelf -dW "$work/consumer/http_parser" | grep -q 'NEEDED.*libferrule\.so' || fail "the HTTP parser links the runtime"
 
 if ! command -v pkg-config >/dev/null; then
     echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
@@ -80,4 +82,10 @@ check "$work/consumer/by_pkg_config"
 "$compiler" -std=c++23 -o "$work/consumer/http_by_pkg_config" "$here/consumer/http.cpp" $(pkg-config --cflags --libs ferrule-http) \
     -Wl,-rpath,"$(pkg-config --variable=libdir ferrule)"
 "$work/consumer/http_by_pkg_config" || fail "no JSON is written, built with pkg-config"
+[ "$(pkg-config --modversion ferrule-http-parser)" = "$version" ] ||
+    fail "ferrule-http-parser.pc has version $(pkg-config --modversion ferrule-http-parser), not $version"
+# shellcheck disable=SC2046  # the flags are words
+"$compiler" -std=c++23 -o "$work/consumer/http_parser_by_pkg_config" "$here/consumer/http_parser.cpp" \
+    $(pkg-config --cflags --libs ferrule-http-parser) -Wl,-rpath,"$(pkg-config --variable=libdir ferrule-http-parser)"
+"$work/consumer/http_parser_by_pkg_config" || fail "the HTTP parser does not parse, built with pkg-config"
 echo "package_test: $kind library, found with CMake and with pkg-config"

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "http/characters.hpp"
+
+namespace ferrule::inline v0::http {
+
+// Looks for the first byte that does not belong to a class, a byte at a time. VectorScan is the same on 16 at a time,
+// and a test holds the two together. `floor`, at most `at`, is where bytes begin that may be read too.
+struct PortableScan {
+    static const char* token_end(const char*, const char* at, const char* end) noexcept {
+        return find(token_character, at, end);
+    }
+    static const char* value_end(const char*, const char* at, const char* end) noexcept {
+        return find(value_character, at, end);
+    }
+    static const char* target_end(const char*, const char* at, const char* end) noexcept {
+        return find(target_character, at, end);
+    }
+
+private:
+    static const char* find(CharacterClass wanted, const char* at, const char* end) noexcept {
+        while (at != end && is(wanted, *at)) ++at;
+        return at;
+    }
+};
+
+}  // namespace ferrule::inline v0::http
