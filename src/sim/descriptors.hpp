@@ -9,8 +9,8 @@
 
 namespace ferrule::inline v0::sim {
 
-/// The descriptors of a simulated process: the lowest free number is given first, as POSIX says, so a number that is
-/// closed too early is soon another file's.
+/// The descriptors of a simulated machine, whose processes share the numbers: the lowest free one is given first, as
+/// POSIX says, so a number that is closed too early is soon another file's.
 class Descriptors {
 public:
     /// `limit` as RLIMIT_NOFILE.

@@ -14,6 +14,7 @@ struct statx;
 
 namespace ferrule::inline v0::sim {
 
+class Descriptors;
 class File;
 class World;
 
@@ -28,6 +29,8 @@ struct Ancillary {
     std::size_t control_length = 0;
     /// Of what was received: MSG_TRUNC, MSG_CTRUNC.
     int flags = 0;
+    /// Whose numbers the descriptors among the control messages are (SCM_RIGHTS).
+    Descriptors* descriptors = nullptr;
 };
 
 /// Someone who wants to know when a file becomes ready. Intrusive; it leaves the list by itself when it is destroyed.

@@ -73,6 +73,7 @@ int FrontEnd::read_header(Request& request) {
     request.message = std::make_unique<MessageHeader>();
     MessageHeader& message = *request.message;
     message.with.control = memory_at(header->msg_control, header->msg_controllen);
+    message.with.descriptors = &descriptors_;
     if (writes(request)) {
         message.header = header;
         if (request.multishot) {

@@ -161,6 +161,7 @@ FrontEnd::Outcome FrontEnd::receive(Request& request) {
             into = into.first(1 + world_.random().below(into.size() - 1));
         }
         Ancillary with;
+        with.descriptors = &descriptors_;
         if (request.message != nullptr) with.control = request.message->with.control;
         if (layout != 0) with.control = {into.data() - with.control.size(), with.control.size()};
         const std::int64_t got =
@@ -233,6 +234,8 @@ FrontEnd::Outcome FrontEnd::send(Request& request) {
         request.message != nullptr ? file.send_message(now, request.message->with, flags) : file.send(now, flags);
     if (sent == -EAGAIN) return Outcome::again;
     if (sent > 0 && whole && static_cast<std::size_t>(sent) < from.size()) {
+        // Control messages have gone with the first part.
+        if (request.message != nullptr) request.message->with.control = {};
         request.done += static_cast<std::uint32_t>(sent);
         request.partial = true;
         request.idle_tries = 0;

@@ -1,3 +1,4 @@
+#include "sim/descriptors.hpp"
 #include "sim/internet_address.hpp"
 #include "sim/unix_socket.hpp"
 
@@ -28,6 +29,11 @@ constexpr std::size_t datagram_limit = 10;
 constexpr socklen_t path_offset = offsetof(sockaddr_un, sun_path);
 constexpr unsigned new_socket_mode = S_IFSOCK | 0755;
 constexpr unsigned permission_bits = 07777;
+// SCM_MAX_FD.
+constexpr std::size_t rights_max = 253;
+// One user and one process for all of a machine.
+constexpr ucred everybody = {.pid = 1, .uid = 0, .gid = 0};
+constexpr ucred nobody = {.pid = 0, .uid = static_cast<uid_t>(-1), .gid = static_cast<gid_t>(-1)};
 
 bool is_abstract(const SocketAddress& address) noexcept {
     return address.size() > path_offset && reinterpret_cast<const sockaddr_un*>(address.data())->sun_path[0] == '\0';
@@ -65,6 +71,36 @@ std::expected<SocketAddress, int> given(const sockaddr* address, socklen_t lengt
     // A path as long as the field has no end of its own, and the kernel's copy is a byte longer.
     if (key.empty() || key.size() == sizeof(sockaddr_un::sun_path)) return std::unexpected(-EINVAL);
     return address_of(key);
+}
+
+// __scm_send of Linux: the files whose descriptors are sent, or -errno. Credentials are not modelled.
+std::expected<std::vector<std::shared_ptr<File>>, int> rights_of(const Ancillary& with) {
+    std::vector<std::shared_ptr<File>> files;
+    msghdr header{};
+    header.msg_control = with.control.data();
+    header.msg_controllen = with.control.size();
+    for (const cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr;
+         control = CMSG_NXTHDR(&header, const_cast<cmsghdr*>(control))) {
+        const auto at = static_cast<std::size_t>(reinterpret_cast<const std::byte*>(control) - with.control.data());
+        if (control->cmsg_len < sizeof *control || control->cmsg_len > with.control.size() - at)
+            return std::unexpected(-EINVAL);
+        if (control->cmsg_level != SOL_SOCKET) continue;
+        if (control->cmsg_type != SCM_RIGHTS) return std::unexpected(-EINVAL);
+        const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        if (files.size() + count > rights_max) return std::unexpected(-EINVAL);
+        for (std::size_t index = 0; index < count; ++index) {
+            int descriptor = -1;
+            std::memcpy(&descriptor, CMSG_DATA(control) + index * sizeof descriptor, sizeof descriptor);
+            auto file = with.descriptors != nullptr ? with.descriptors->get(descriptor) : nullptr;
+            if (file == nullptr) return std::unexpected(-EBADF);
+            files.push_back(std::move(file));
+        }
+    }
+    return files;
+}
+
+void let_go(const std::vector<std::shared_ptr<File>>& files) noexcept {
+    for (const auto& file : files) file->release();
 }
 
 }  // namespace
@@ -131,6 +167,7 @@ void UnixSocket::released() noexcept {
     if (name_.family() == AF_UNIX) host_.unix_names().forget(name_, *this);
     std::uint64_t lost = input_.last() - input_.first();
     input_.drop(lost);
+    for (const Rights& rights : std::exchange(rights_, {})) let_go(rights.files);
     const bool unread = lost != 0;
     while (!datagrams_.empty()) {
         lost += datagrams_.front().bytes.size();
@@ -297,10 +334,13 @@ std::int64_t UnixSocket::send_message(std::span<const std::byte> from, const Anc
     // A stream does not go elsewhere, and datagrams without a connection, or with descriptors, are not modelled.
     if (type_ == SOCK_STREAM && with.name_length != 0) return connected_ ? -EISCONN : -EOPNOTSUPP;
     if (with.name_length != 0) return -EOPNOTSUPP;
-    return File::send_message(from, with, flags);
+    if (type_ != SOCK_STREAM || with.control.empty()) return File::send_message(from, with, flags);
+    auto rights = rights_of(with);
+    if (!rights) return rights.error();
+    return (flags & MSG_OOB) != 0 ? -EOPNOTSUPP : send_stream(from, std::move(*rights));
 }
 
-std::int64_t UnixSocket::send_stream(std::span<const std::byte> from) {
+std::int64_t UnixSocket::send_stream(std::span<const std::byte> from, std::vector<std::shared_ptr<File>> rights) {
     if (!connected_) return -ENOTCONN;
     if ((shut_ & send_shut) != 0 || peer_ == nullptr) return -EPIPE;
     if (from.empty()) return 0;
@@ -309,6 +349,11 @@ std::int64_t UnixSocket::send_stream(std::span<const std::byte> from) {
     std::size_t size = std::min<std::size_t>(from.size(), send_buffer() - used);
     World& world = host_.network().world();
     if (size > 1 && world.fault(Fault::short_send)) size = 1 + world.random().below(size - 1);
+    if (!rights.empty()) {
+        const std::uint64_t first = peer_->input_.last();
+        for (const auto& file : rights) file->acquire();
+        peer_->rights_.push_back({first, first + size, std::move(rights)});
+    }
     peer_->input_.append(from.first(size));
     host_.network().accounts().sent += size;
     peer_->notify(readable);
@@ -336,20 +381,49 @@ std::int64_t UnixSocket::send_datagram(std::span<const std::byte> from) {
 
 std::int64_t UnixSocket::receive(std::span<std::byte> into, int flags) noexcept {
     if ((flags & MSG_OOB) != 0) return -EOPNOTSUPP;
-    return type_ == SOCK_DGRAM ? receive_datagram(into, flags) : receive_stream(into, flags);
+    Ancillary nowhere;
+    return type_ == SOCK_DGRAM ? receive_datagram(into, flags) : receive_stream(into, flags, nowhere);
 }
 
 // The sender's name comes with its bytes.
 std::int64_t UnixSocket::receive_message(std::span<std::byte> into, Ancillary& with, int flags) noexcept {
-    const std::int64_t got = receive(into, flags);
-    if (got > 0 && type_ == SOCK_STREAM && peer_name_.family() == AF_UNIX && peer_name_.size() > path_offset) {
+    if (type_ == SOCK_DGRAM || (flags & MSG_OOB) != 0) return receive(into, flags);
+    const std::int64_t got = receive_stream(into, flags, with);
+    if (got > 0 && peer_name_.family() == AF_UNIX && peer_name_.size() > path_offset) {
         with.name_length = peer_name_.size();
         std::memcpy(&with.name, peer_name_.data(), peer_name_.size());
     }
     return got;
 }
 
-std::int64_t UnixSocket::receive_stream(std::span<std::byte> into, int flags) {
+// scm_detach_fds of Linux: what came with bytes before that offset is given numbers, as many as there are and as there
+// is room for.
+void UnixSocket::give_rights(std::uint64_t before, bool stay, Ancillary& with) {
+    if (rights_.empty() || rights_.front().first >= before) return;
+    const std::vector<std::shared_ptr<File>> files = stay ? rights_.front().files : std::move(rights_.front().files);
+    const std::size_t room = with.control.size() <= CMSG_LEN(0) ? 0 : (with.control.size() - CMSG_LEN(0)) / sizeof(int);
+    std::size_t given = 0;
+    while (given < files.size() && given < room) {
+        const int descriptor = with.descriptors->install(files[given]);
+        if (descriptor < 0) break;
+        std::memcpy(with.control.data() + CMSG_LEN(given * sizeof descriptor), &descriptor, sizeof descriptor);
+        ++given;
+    }
+    if (given != files.size()) with.flags |= MSG_CTRUNC;
+    if (given != 0) {
+        cmsghdr header{};
+        header.cmsg_len = CMSG_LEN(given * sizeof(int));
+        header.cmsg_level = SOL_SOCKET;
+        header.cmsg_type = SCM_RIGHTS;
+        std::memcpy(with.control.data(), &header, sizeof header);
+        with.control_length = std::min(CMSG_SPACE(given * sizeof(int)), with.control.size());
+    }
+    if (stay) return;
+    rights_.pop_front();
+    let_go(files);
+}
+
+std::int64_t UnixSocket::receive_stream(std::span<std::byte> into, int flags, Ancillary& with) {
     if (!connected_) return -EINVAL;
     if (into.empty()) return 0;
     const std::uint64_t there = input_.last() - input_.first();
@@ -360,7 +434,11 @@ std::int64_t UnixSocket::receive_stream(std::span<std::byte> into, int flags) {
     std::size_t size = std::min<std::uint64_t>(into.size(), there);
     World& world = host_.network().world();
     if (size > 1 && world.fault(Fault::short_receive)) size = 1 + world.random().below(size - 1);
+    // A receive ends behind the piece that descriptors have come with.
+    if (!rights_.empty() && rights_.front().first < input_.first() + size)
+        size = std::min<std::uint64_t>(size, rights_.front().last - input_.first());
     input_.copy(into.first(size));
+    give_rights(input_.first() + size, (flags & MSG_PEEK) != 0, with);
     if ((flags & MSG_PEEK) != 0) return static_cast<std::int64_t>(size);
     // Who wants more than there is looks at what is behind it, and an error that is there is not told again.
     if ((flags & MSG_WAITALL) != 0 && size == there && size < into.size()) take_error();
@@ -429,6 +507,12 @@ int UnixSocket::get_option(int level, int name, void* value, socklen_t* length) 
             return give_option(listening_ ? 1 : 0, value, length);
         case SO_ERROR:
             return give_option(take_error(), value, length);
+        case SO_PEERCRED: {
+            const ucred& peer = connected_ ? everybody : nobody;
+            *length = std::min<socklen_t>(*length, sizeof peer);
+            std::memcpy(value, &peer, *length);
+            return 0;
+        }
         case SO_SNDBUF:
             return give_option(static_cast<int>(send_buffer()), value, length);
         case SO_RCVBUF:

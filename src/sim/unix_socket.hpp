@@ -45,7 +45,8 @@ private:
     std::uint32_t next_automatic_ = 0;
 };
 
-/// A Unix socket of a simulated machine, stream or datagram. What is sent is there at once: nothing travels.
+/// A Unix socket of a simulated machine, stream or datagram. What is sent is there at once: nothing travels. Streams
+/// carry descriptors, too.
 class UnixSocket final : public File {
 public:
     /// `type`: SOCK_STREAM or SOCK_DGRAM.
@@ -80,9 +81,10 @@ private:
     [[nodiscard]] std::uint32_t send_buffer() const noexcept;
     int connect_stream(UnixSocket& listener);
     int connect_datagram(UnixSocket& other);
-    std::int64_t send_stream(std::span<const std::byte> from);
+    std::int64_t send_stream(std::span<const std::byte> from, std::vector<std::shared_ptr<File>> rights = {});
     std::int64_t send_datagram(std::span<const std::byte> from);
-    std::int64_t receive_stream(std::span<std::byte> into, int flags);
+    std::int64_t receive_stream(std::span<std::byte> into, int flags, Ancillary& with);
+    void give_rights(std::uint64_t before, bool stay, Ancillary& with);
     std::int64_t receive_datagram(std::span<std::byte> into, int flags);
     int take_error() noexcept;
     void take_datagram() noexcept;
@@ -112,6 +114,14 @@ private:
     std::vector<std::weak_ptr<File>> refused_;
 
     ByteRing input_;
+    /// Descriptors that came with the bytes from one offset of `input_` to another (SCM_RIGHTS): files that are in use
+    /// by them, for the first receive of one of these bytes.
+    struct Rights {
+        std::uint64_t first;
+        std::uint64_t last;
+        std::vector<std::shared_ptr<File>> files;
+    };
+    std::deque<Rights> rights_;
     struct Datagram {
         std::vector<std::byte> bytes;
         std::shared_ptr<std::uint64_t> unread_of_sender;

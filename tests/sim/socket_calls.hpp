@@ -3,6 +3,7 @@
 #include <ferrule/sim/simulation.hpp>
 #include <ferrule/sim/socket_address.hpp>
 
+#include "sim/descriptors.hpp"
 #include "sim/file.hpp"
 #include "sim/machine_state.hpp"
 #include "sim/network.hpp"
@@ -20,7 +21,6 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
-#include <map>
 #include <memory>
 #include <set>
 #include <span>
@@ -55,6 +55,8 @@ public:
                                  int* flags) = 0;
     virtual int shutdown(int fd, int how) = 0;
     virtual int close(int fd) = 0;
+    /// A descriptor that came in a message is closed at the end, as the others.
+    virtual void own(int fd) = 0;
     virtual int set(int fd, int level, int name, const void* value, socklen_t length) = 0;
     virtual int get(int fd, int level, int name, void* value, socklen_t* length) = 0;
     virtual int name(int fd, bool peer, sockaddr* address, socklen_t* length) = 0;
@@ -193,6 +195,7 @@ public:
         open_.erase(fd);
         return result_of(::close(fd));
     }
+    void own(int fd) override { open_.insert(fd); }
     int set(int fd, int level, int name, const void* value, socklen_t length) override {
         return result_of(::setsockopt(fd, level, name, value, length));
     }
@@ -238,7 +241,7 @@ class SimulatedCalls final : public SocketCalls {
 public:
     SimulatedCalls(sim::Simulation& simulation, sim::Machine& machine) : simulation_(simulation), machine_(machine) {}
     ~SimulatedCalls() override {
-        for (const auto& [fd, file] : files_) file->release();
+        for (int fd = 0; files_.count() != 0; ++fd) files_.remove(fd);
     }
     int socket(int domain, int type) override {
         auto made = sim::make_socket(machine_.state().host, domain, type, 0);
@@ -267,14 +270,16 @@ public:
             with.name_length = to.size();
             std::memcpy(&with.name, to.data(), to.size());
         }
-        std::string own{control};
-        with.control = std::as_writable_bytes(std::span(own));
+        std::string copy{control};
+        with.control = std::as_writable_bytes(std::span(copy));
+        with.descriptors = &files_;
         return file(fd).send_message(std::as_bytes(std::span(bytes)), with, 0);
     }
     long receive_message(int fd, std::span<char> into, sim::SocketAddress& from, std::string& control,
                          int* flags) override {
         sim::Ancillary with;
         with.control = std::as_writable_bytes(std::span(control));
+        with.descriptors = &files_;
         const long result = file(fd).receive_message(std::as_writable_bytes(into), with, 0);
         if (result < 0) return result;
         from = sim::SocketAddress::from(reinterpret_cast<const sockaddr*>(&with.name), with.name_length)
@@ -284,11 +289,8 @@ public:
         return result;
     }
     int shutdown(int fd, int how) override { return file(fd).shutdown(how); }
-    int close(int fd) override {
-        file(fd).release();
-        files_.erase(fd);
-        return 0;
-    }
+    int close(int fd) override { return files_.remove(fd) != nullptr ? 0 : -EBADF; }
+    void own(int) override {}
     int set(int fd, int level, int name, const void* value, socklen_t length) override {
         return file(fd).set_option(level, name, value, length);
     }
@@ -305,19 +307,14 @@ public:
         return (file(fd).readiness() & wanted) == wanted;
     }
 
-    sim::File& file(int fd) { return *files_.at(fd); }
+    sim::File& file(int fd) { return *files_.get(fd); }
 
 private:
-    int keep(std::shared_ptr<sim::File> file) {
-        file->acquire();
-        files_.emplace(next_, std::move(file));
-        return next_++;
-    }
+    int keep(std::shared_ptr<sim::File> file) { return files_.install(std::move(file)); }
 
     sim::Simulation& simulation_;
     sim::Machine& machine_;
-    std::map<int, std::shared_ptr<sim::File>> files_;
-    int next_ = 3;
+    sim::Descriptors files_{1024};
 };
 
 /// Gives the process a network of its own, where the system lets it. The simulated machine is alone too: beside others

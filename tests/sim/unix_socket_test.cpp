@@ -297,5 +297,140 @@ TEST(UnixSocket, ThePathsOfAMachineHaveModes) {
     EXPECT_TRUE(simulation.run());
 }
 
+// ---- descriptors ----
+
+std::string rights(std::initializer_list<int> descriptors, int type = SCM_RIGHTS) {
+    const std::size_t bytes = descriptors.size() * sizeof(int);
+    std::string control(CMSG_SPACE(bytes), '\0');
+    auto* const header = reinterpret_cast<cmsghdr*>(control.data());
+    header->cmsg_len = CMSG_LEN(bytes);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = type;
+    std::memcpy(CMSG_DATA(header), std::data(descriptors), bytes);
+    return control;
+}
+
+void note_send_with(SocketCalls& calls, int fd, std::string_view bytes, const std::string& control) {
+    calls.note("send with", calls.send_message(fd, bytes, {}, control));
+}
+
+// What comes, with as many descriptors as there is room for: these.
+std::vector<int> note_receive_with(SocketCalls& calls, int fd, std::size_t limit, std::size_t room_bytes) {
+    std::string bytes(limit, '\0');
+    std::string control(room_bytes, '\0');
+    SocketAddress from;
+    int flags = 0;
+    const long result = calls.receive_message(fd, bytes, from, control, &flags);
+    calls.note("receive with", result);
+    std::vector<int> descriptors;
+    if (result <= 0) return descriptors;
+    calls.log.back().append(1, ' ').append(bytes, 0, static_cast<std::size_t>(result));
+    calls.note("truncated", (flags & MSG_CTRUNC) != 0 ? 1 : 0);
+    calls.note("control", static_cast<long>(control.size()));
+    if (control.size() < sizeof(cmsghdr)) return descriptors;
+    const auto* const header = reinterpret_cast<const cmsghdr*>(control.data());
+    calls.note("type", header->cmsg_type);
+    descriptors.resize((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    std::memcpy(descriptors.data(), CMSG_DATA(header), descriptors.size() * sizeof(int));
+    calls.note("descriptors", static_cast<long>(descriptors.size()));
+    for (const int descriptor : descriptors) calls.own(descriptor);
+    return descriptors;
+}
+
+constexpr std::size_t room_for_many = CMSG_SPACE(8 * sizeof(int));
+
+TEST(UnixSocket, AListenerIsPassedAndOutlivesTheSendersDescriptor) {
+    expect_same_as_linux([](SocketCalls& calls) {
+        const auto [client, server, listener] = unix_pair(calls);
+        const SocketAddress name = calls.address(listener);
+        const int early = calls.socket(AF_UNIX, SOCK_STREAM);
+        calls.note("connect", calls.connect(early, name));
+        note_send_with(calls, client, "hello", rights({listener}));
+        calls.note("close", calls.close(listener));
+        calls.note_events(server);
+        const auto passed = note_receive_with(calls, server, 2, room_for_many);
+        note_receive_with(calls, server, 100, room_for_many);
+        note_receive_with(calls, server, 100, room_for_many);
+        ASSERT_EQ(passed.size(), 1u);
+        calls.note("listens", calls.get_int(passed[0], SOL_SOCKET, SO_ACCEPTCONN));
+        const int late = calls.socket(AF_UNIX, SOCK_STREAM);
+        calls.note("connect", calls.connect(late, name));
+        for (const int connected : {early, late}) {
+            const int accepted = calls.accept(passed[0]);
+            calls.note_send(connected, "served");
+            calls.note_receive(accepted);
+        }
+        calls.note("close", calls.close(passed[0]));
+        const int too_late = calls.socket(AF_UNIX, SOCK_STREAM);
+        calls.note("connect", calls.connect(too_late, name));
+    });
+}
+
+TEST(UnixSocket, AReceiveEndsBehindThePieceThatDescriptorsCameWith) {
+    expect_same_as_linux([](SocketCalls& calls) {
+        const auto [client, server, listener] = unix_pair(calls);
+        calls.note_send(client, "before ");
+        note_send_with(calls, client, "with ", rights({client}));
+        note_send_with(calls, client, "again ", rights({listener, server, client}));
+        calls.note_send(client, "behind");
+        note_receive_with(calls, server, 100, room_for_many);
+        note_receive_with(calls, server, 3, room_for_many);
+        note_receive_with(calls, server, 100, room_for_many);
+        note_receive_with(calls, server, 100, room_for_many);
+    });
+}
+
+TEST(UnixSocket, DescriptorsWithoutRoomAreClosed) {
+    for (const std::size_t room : {std::size_t{0}, CMSG_LEN(0), CMSG_LEN(sizeof(int)), CMSG_SPACE(sizeof(int))}) {
+        expect_same_as_linux([room](SocketCalls& calls) {
+            const auto [client, server, listener] = unix_pair(calls);
+            const auto [first, first_end, first_listener] = unix_pair(calls);
+            const auto [second, second_end, second_listener] = unix_pair(calls);
+            const auto [third, third_end, third_listener] = unix_pair(calls);
+            note_send_with(calls, client, "three", rights({first_end, second_end, third_end}));
+            for (const int end : {first_end, second_end, third_end}) calls.close(end);
+            calls.note_events(first);
+            note_receive_with(calls, server, 100, room);
+            // Linux closes them when the call has returned.
+            calls.note_wait(third, POLLHUP);
+            calls.note_events(first);
+            calls.note_events(second);
+        });
+    }
+}
+
+TEST(UnixSocket, DescriptorsThatNobodyTakesGoWithTheBytesOrTheSocket) {
+    expect_same_as_linux([](SocketCalls& calls) {
+        const auto [client, server, listener] = unix_pair(calls);
+        const auto [first, first_end, first_listener] = unix_pair(calls);
+        const auto [second, second_end, second_listener] = unix_pair(calls);
+        note_send_with(calls, client, "one", rights({first_end}));
+        note_send_with(calls, client, "two", rights({second_end}));
+        calls.close(first_end);
+        calls.close(second_end);
+        calls.note_receive(server);
+        calls.note_wait(first, POLLHUP);
+        calls.note_events(second);
+        calls.close(server);
+        calls.note_wait(second, POLLHUP);
+    });
+}
+
+TEST(UnixSocket, WhatIsNoDescriptorIsNotPassed) {
+    expect_same_as_linux([](SocketCalls& calls) {
+        const auto [client, server, listener] = unix_pair(calls);
+        note_send_with(calls, client, "x", rights({999}));
+        note_send_with(calls, client, "x", rights({client}, 99));
+        std::string longer = rights({client});
+        reinterpret_cast<cmsghdr*>(longer.data())->cmsg_len += 64;
+        note_send_with(calls, client, "x", longer);
+        note_send_with(calls, client, "", rights({client}));
+        calls.close(server);
+        note_send_with(calls, client, "x", rights({client}));
+        note_send_with(calls, client, "x", rights({999}));
+        calls.note_events(client);
+    });
+}
+
 }  // namespace
 }  // namespace ferrule
