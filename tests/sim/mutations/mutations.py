@@ -54,6 +54,8 @@ CALL = "src/reactor/call.cpp"
 CROSS_CHANNEL = "src/reactor/cross_channel.cpp"
 SEMAPHORE = "src/task/semaphore.cpp"
 CHANNEL = "include/ferrule/task/channel.hpp"
+ENGINE = "src/server/engine.cpp"
+RESTARTING = "src/server/engine_restarting.cpp"
 
 MUTATIONS = [
     Mutation(
@@ -521,6 +523,20 @@ MUTATIONS = [
         "    if (guard.sends_slowly) guard.send_waited += ticks_now() - guard.send_counted;",
         "    if (guard.sends_slowly && !MUTATED) guard.send_waited += ticks_now() - guard.send_counted;",
     ),
+    Mutation(
+        "sockets-that-no-reactor-has",
+        "a server with fewer reactors than the one before takes sockets from which nobody accepts",
+        ENGINE,
+        "        if (!further.given) listen(further);",
+        "        if (!further.given && !MUTATED) listen(further);",
+    ),
+    Mutation(
+        "gives-way-to-one-that-cannot-start",
+        "a server whose successor has failed to start hands over to it all the same",
+        RESTARTING,
+        "    if (!successor_ready_) {",
+        "    if (!successor_ready_ && !MUTATED) {",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -555,6 +571,8 @@ FOUND_BY = {
     "sends-slowly-as-the-one-before": "defence",
     "receive-window-without-end": "defence",
     "window-of-one-send": "defence",
+    "sockets-that-no-reactor-has": "restart",
+    "gives-way-to-one-that-cannot-start": "restart",
     "call-not-cancelled-there": "crossing",
     "call-freed-before-its-pursuit": "crossing",
     "channel-sender-never-told-of-room": "crossing",

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace ferrule_test {
@@ -37,6 +38,7 @@ std::optional<Peer> Peer::connect(WorkloadRun& run, std::size_t machine, const f
             ++run.connections_made;
             return Peer{run, machine, std::move(*socket)};
         }
+        if (socket.error() == std::errc::connection_refused) ++run.connects_refused;
         run.pause(pause_between_attempts);
     }
     return std::nullopt;

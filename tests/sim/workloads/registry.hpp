@@ -31,5 +31,6 @@ extern const Workload day_workload;
 extern const Workload crossing_workload;
 extern const Workload coordination_workload;
 extern const Workload defence_workload;
+extern const Workload restart_workload;
 
 }  // namespace ferrule_test

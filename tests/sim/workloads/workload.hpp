@@ -156,6 +156,7 @@ public:
     std::uint64_t tasks_ended = 0;
     /// For the figures.
     std::uint64_t connections_made = 0;
+    std::uint64_t connects_refused = 0;
     std::uint64_t connections_opened = 0;  ///< by the programs under test
     std::uint64_t messages_checked = 0;
     std::uint64_t bytes_checked = 0;
