@@ -64,6 +64,8 @@ Network::Network(Reactor& reactor, NetworkOptions options)
     timer_route_ = reactor.add_timer_route(this, &Network::on_timer);
     listener_timer_route_ =
         reactor.add_timer_route(this, [](void*, Timer& timer) noexcept { Listener::of(timer).on_timer(); });
+    drain_timer_.route = reactor.add_timer_route(
+        this, [](void* owner, Timer&) noexcept { static_cast<Network*>(owner)->begin_ending_idle(); });
     if (!buffers_->incremental()) buffer_nodes_ = std::make_unique<LeaseNode[]>(buffers_->count());
     // The lists change places; each has room from the start, so that none of them grows long after the traffic has.
     for (auto* list : {&send_list_, &building_, &unconfirmed_, &starved_}) list->reserve(list_entries);
@@ -86,6 +88,7 @@ Network::~Network() {
         leave(waiting.client);
     }
     if (defence_ != nullptr) reactor_->timers().disarm(*defence_);
+    reactor_->timers().disarm(drain_timer_);
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
             ConnectionState& state = chunk[offset];
@@ -585,6 +588,16 @@ bool Network::idle(const ConnectionState& state) noexcept {
 void Network::drain() noexcept {
     draining_ = true;
     for (const auto& listener : listeners_) listener->end();
+    if (options_.drain_grace.count() == 0) {
+        begin_ending_idle();
+        return;
+    }
+    const std::chrono::nanoseconds grace = options_.drain_grace;
+    reactor_->timers().arm(drain_timer_, reactor_->now_ns() + static_cast<std::uint64_t>(grace.count()));
+}
+
+void Network::begin_ending_idle() noexcept {
+    ends_idle_ = true;
     for (const auto& chunk : states_) {
         for (std::uint32_t offset = 0; offset < states_per_chunk; ++offset) {
             consider_draining(chunk[offset]);

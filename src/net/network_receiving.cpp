@@ -210,7 +210,7 @@ void Network::arm_receive(ConnectionState& state) noexcept {
 }
 
 void Network::consider_draining(ConnectionState& state) noexcept {
-    if (!state.served || state.stage != CloseStage::open || state.drain_parked || !idle(state)) return;
+    if (!ends_idle_ || !state.served || state.stage != CloseStage::open || state.drain_parked || !idle(state)) return;
     state.drain_parked = true;
     drain_parked_.push_back({&state, state.generation});
 }

@@ -231,6 +231,7 @@ void check_network(const Checker& check, const NetworkOptions& options) {
     check.duration("read_timeout", options.read_timeout, timeout_max);
     check.duration("write_timeout", options.write_timeout, timeout_max);
     check.duration("linger_timeout", options.linger_timeout, timeout_max);
+    check.duration("drain_grace", options.drain_grace, timeout_max);
     if (options.linger > Linger::always) check.refuse("linger", "not one of Linger");
     if (options.huge_pages > HugePages::reserved) check.refuse("huge_pages", "not one of HugePages");
     check.duration("first_byte_timeout", options.first_byte_timeout, timeout_max);

@@ -35,6 +35,7 @@ using ferrule_test::echo;
 using ferrule_test::Engine;
 using ferrule_test::EngineOptions;
 using ferrule_test::in_parallel;
+using ferrule_test::ManualClock;
 using ferrule_test::open_descriptors;
 using ferrule_test::pattern;
 using ferrule_test::Signal;
@@ -495,6 +496,41 @@ TEST(NetworkDrain, an_idle_connection_ends_with_draining) {
     client.close();
     drain.engine.join();
     EXPECT_EQ(static_cast<EndReason>(drain.reason.load()), EndReason::draining);
+}
+
+TEST(NetworkDrain, an_idle_connection_is_served_on_for_its_grace) {
+    ManualClock clock;
+    EngineOptions options;
+    options.kernel = &clock;
+    options.network.drain_grace = 5s;
+    DrainEngine drain{options};
+    ClientSocket client = drain.engine.connect();
+    expect_echo(client, "before");
+    drain.engine.drain(60s);
+    clock.advance(4999ms);
+    drain.engine.on_reactor([] {});
+    expect_echo(client, "meanwhile");
+    clock.advance(2ms);
+    EXPECT_EQ(client.receive_rest(), ClientSocket::Rest{});
+    client.close();
+    drain.engine.join();
+    EXPECT_EQ(static_cast<EndReason>(drain.reason.load()), EndReason::draining);
+}
+
+TEST(NetworkDrain, nobody_waits_for_a_grace_that_nobody_needs) {
+    ManualClock clock;
+    EngineOptions options;
+    options.kernel = &clock;
+    options.network.drain_grace = 5s;
+    DrainEngine drain{options};
+    ClientSocket client = drain.engine.connect();
+    expect_echo(client, "before");
+    drain.engine.drain(60s);
+    expect_echo(client, "meanwhile");
+    client.close();
+    clock.advance(100ms);  // what the listener waits for
+    drain.engine.join();
+    EXPECT_EQ(static_cast<EndReason>(drain.reason.load()), EndReason::end_of_stream);
 }
 
 TEST(NetworkDrain, a_busy_connection_finishes_what_it_received) {

@@ -152,6 +152,7 @@ TEST(ServerOptions, EveryFieldIsRefusedByNameWhenItCannotBe) {
          [](auto& options) { options.network.write_timeout = std::chrono::milliseconds::min(); }},
         {"network.linger_timeout",
          [](auto& options) { options.network.linger_timeout = std::chrono::milliseconds::max(); }},
+        {"network.drain_grace", [](auto& options) { options.network.drain_grace = -1ms; }},
         {"network.linger", [](auto& options) { options.network.linger = static_cast<Linger>(2); }},
         {"network.huge_pages", [](auto& options) { options.network.huge_pages = static_cast<HugePages>(3); }},
         {"cpus",

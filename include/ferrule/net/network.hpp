@@ -116,6 +116,10 @@ struct NetworkOptions {
     std::chrono::milliseconds write_timeout{60'000};  ///< the kernel taking no more bytes because the peer does not
     std::chrono::milliseconds linger_timeout{2'000};  ///< waiting for the peer's FIN after ours; zero: not at all
     Linger linger = Linger::adaptive;
+    /// From the beginning of a drain, how long connections are idle without being ended for it: a client that has just
+    /// been answered asks once more, and hears by the protocol's own words (Connection::draining) that it should go.
+    /// Zero: one that is idle ends at once, and a request that crosses its FIN stays unanswered.
+    std::chrono::milliseconds drain_grace{0};
     /// What the receive buffers, and the blocks of written, carried and privately received bytes, lie on. Where the
     /// system has none it does as for `off`; `huge_pages()` tells of the buffers.
     HugePages huge_pages = HugePages::off;
@@ -608,6 +612,7 @@ private:
     [[nodiscard]] bool may_close_at_once(const ConnectionState& state) const noexcept;
     void abort_state(ConnectionState& state, int error) noexcept;
     void consider_draining(ConnectionState& state) noexcept;
+    void begin_ending_idle() noexcept;
     [[nodiscard]] bool kernel_has_told_all() noexcept;
     [[nodiscard]] bool unread(const ConnectionState& state) const noexcept;
     void end_idle() noexcept;
@@ -658,6 +663,7 @@ private:
     std::uint8_t close_kind_ = 0;
     std::uint8_t accept_kind_ = 0;
     bool draining_ = false;
+    bool ends_idle_ = false;  // draining, and the grace is over
     bool shutting_down_ = false;
     BufferMode buffer_mode_ = BufferMode::shared;
     std::unique_ptr<BufferRing> buffers_;
@@ -691,6 +697,7 @@ private:
     std::vector<IdleConnection> drain_parked_;  // idle while draining: ended when the kernel has told all that it knows
     std::vector<IdleConnection> drain_eligible_;
     std::uint32_t drain_sequence_ = 0;  // of the first entry behind the receives of those
+    Timer drain_timer_;                 // of the grace
     bool drain_looked_ = false;         // under a polling thread: their sockets were empty
     std::vector<std::unique_ptr<ConnectionState[]>> states_;
     std::uint32_t free_states_ = no_state;
