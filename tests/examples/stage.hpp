@@ -6,6 +6,7 @@
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
 #include <ferrule/http/json_writer.hpp>
+#include <ferrule/http/server.hpp>
 #include <ferrule/net/address.hpp>
 #include <ferrule/net/address_prefix.hpp>
 #include <ferrule/net/buffered_reader.hpp>

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <ferrule/http/chunked_decoder.hpp>
+#include <ferrule/http/field.hpp>
+#include <ferrule/http/request.hpp>
+#include <ferrule/http/request_parser.hpp>
+#include <ferrule/http/response.hpp>
+#include <ferrule/net/lease.hpp>
+#include <ferrule/net/shared_bytes.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace ferrule::inline v0::http::detail {
+
+// How far a request's body is read.
+struct Body {
+    enum class State : std::uint8_t {
+        complete,  // there is none, or it has been read
+        in_place,  // all of it is in the view, behind the head
+        length,    // `remaining` bytes are still to come
+        chunked,
+        failed,
+    };
+
+    State state = State::complete;
+    bool continue_wanted = false;  // the client holds it back until it is told to go on
+    bool in_message = false;       // the stream knows that it is in a message
+    bool waits = false;
+    Status failure = Status::ok;
+    std::uint32_t shown = 0;  // received bytes that `piece` stands for, with what is around them
+    std::uint64_t remaining = 0;
+    std::uint64_t credit_ns = 0;  // so long the client may let itself be waited for
+    std::uint64_t waits_since_ns = 0;
+    std::string_view piece;  // the next one, when nobody has taken it yet; in place: the body
+    std::span<char> trailers;
+    std::optional<ChunkedDecoder> decoder;
+};
+
+// What a connection needs while a request, or the beginning of one, is there: from the reactor's pool of frames. The
+// places of the fields are behind it.
+struct Exchange {
+    Exchange(Session& session, const HeadLimits& limits, std::size_t its_bytes) noexcept(false)
+        : bytes(its_bytes), field_limit(limits.fields), parser(limits), request(session), response(session) {}
+
+    static std::size_t bytes_for(const HeadLimits& limits) noexcept {
+        return sizeof(Exchange) + limits.fields * sizeof(FieldPosition);
+    }
+    std::span<FieldPosition> fields() noexcept { return {reinterpret_cast<FieldPosition*>(this + 1), field_limit}; }
+
+    std::size_t bytes;
+    std::uint32_t field_limit;
+    RequestParser parser;
+    Body body;
+    ReadResult head;          // when it is not in the view
+    SharedBytes shared_body;  // of the response, as far as the stream had no room for it
+    Request request;
+    Response response;
+};
+static_assert(alignof(Exchange) >= alignof(FieldPosition));
+
+}  // namespace ferrule::inline v0::http::detail

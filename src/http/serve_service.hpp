@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ferrule/http/serve_counters.hpp>
+#include <ferrule/reactor/metric_registry.hpp>
+#include <ferrule/reactor/reactor.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace ferrule::inline v0::http::detail {
+
+// What the connections of a reactor have in common: counters, the route of their timers, and the date.
+class ServeService {
+public:
+    explicit ServeService(Reactor& reactor);
+    static ServeService& of(Reactor& reactor);
+
+    // `HTTP/1.1 200 OK` and the date, each with its end of line; of the second that the reactor's time is in.
+    std::string_view ok_lines() {
+        if (reactor_->now_ns() >= date_due_ns_) [[unlikely]]
+            make_date();
+        return {lines_.data(), lines_.size()};
+    }
+    // The date alone.
+    std::string_view date_line() { return ok_lines().substr(ok_line.size()); }
+
+    Reactor& reactor() const noexcept { return *reactor_; }
+    std::uint8_t timer_route() const noexcept { return timer_route_; }
+
+    ServeCounters counters;
+
+private:
+    static constexpr std::string_view ok_line = "HTTP/1.1 200 OK\r\n";
+    static constexpr std::size_t date_line_bytes = std::string_view("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n").size();
+    void make_date();
+
+    Reactor* reactor_;
+    MetricRegistration registration_;
+    std::uint64_t date_due_ns_ = 0;
+    std::array<char, ok_line.size() + date_line_bytes> lines_;
+    std::uint8_t timer_route_;
+};
+
+}  // namespace ferrule::inline v0::http::detail

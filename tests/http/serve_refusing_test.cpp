@@ -1,0 +1,93 @@
+#include "http/requests.hpp"
+#include "http/served.hpp"
+#include "http/site.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+
+namespace {
+
+using namespace ferrule_test;
+using SiteHandler = ferrule::Task<> (*)(http::Request&, http::Response&);
+
+/// That the request is refused with the status, behind the answer to one before it, and that nothing comes behind.
+void expect_refusal(Served<SiteHandler>& served, std::string_view request, std::string_view status) {
+    const std::string text = served.answers(get("/") + std::string(request) + get("/"));
+    ASSERT_TRUE(text.starts_with(ok("ok"))) << text;
+    const std::string_view behind = std::string_view(text).substr(ok("ok").size());
+    EXPECT_TRUE(behind.starts_with("HTTP/1.1 " + std::string(status) + "\r\nDate: now\r\n")) << request << text;
+    EXPECT_NE(behind.find("\r\nConnection: close\r\n"), behind.npos) << text;
+    const std::size_t body = behind.find("\r\n\r\n") + 4;
+    EXPECT_NE(behind.find("\r\nContent-Length: " + std::to_string(behind.size() - body) + "\r\n"), behind.npos) << text;
+}
+
+TEST(ServeRefusing, EveryStatusOfTheParser) {
+    Served<SiteHandler> served{site};
+    expect_refusal(served, "GET / HTTP/1.1\r\n\r\n", "400 Bad Request");
+    expect_refusal(served, "GET / HTTP/1.1\r\nHost: h\n\r\n", "400 Bad Request");
+    expect_refusal(served, "GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n", "400 Bad Request");
+    expect_refusal(served, "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", "400 Bad Request");
+    expect_refusal(served, "GET /" + std::string(9000, 'a') + " HTTP/1.1\r\nHost: h\r\n\r\n", "414 URI Too Long");
+    expect_refusal(served, get("/", "Expect: a-miracle\r\n"), "417 Expectation Failed");
+    expect_refusal(served, get("/", "X: " + std::string(9000, 'a') + "\r\n"), "431 Request Header Fields Too Large");
+    expect_refusal(served, get("/", times(100, "X: a\r\n")), "431 Request Header Fields Too Large");
+    expect_refusal(served, get("/", times(90, "X: " + std::string(1000, 'a') + "\r\n")),
+                   "431 Request Header Fields Too Large");
+    expect_refusal(served, get("/", "Transfer-Encoding: gzip, chunked\r\n"), "501 Not Implemented");
+    expect_refusal(served, "GET / HTTP/2.0\r\nHost: h\r\n\r\n", "505 HTTP Version Not Supported");
+    EXPECT_EQ(served.metric("ferrule_http_refusals_total", "400"), 4);
+    EXPECT_EQ(served.metric("ferrule_http_refusals_total", "431"), 3);
+    EXPECT_EQ(served.metric("ferrule_http_responses_total", "2xx"), 11);
+}
+
+TEST(ServeRefusing, BodiesBeforeAndWhileTheyAreRead) {
+    http::ServeOptions options;
+    options.body_limit = 1000;
+    Served<SiteHandler> served{site, options};
+    expect_refusal(served, post("/count", letters(1001)), "413 Content Too Large");
+    expect_refusal(served, chunked("/count", "3e9\r\n" + letters(1001) + "\r\n0\r\n\r\n"), "413 Content Too Large");
+    expect_refusal(served, chunked("/count", "3\r\nabcd\r\n0\r\n\r\n"), "400 Bad Request");
+    expect_refusal(served, chunked("/count", "x\r\n"), "400 Bad Request");
+    expect_refusal(served, chunked("/echo?limit=100", "1;ext\r\na\r\n0\r\n\r\n"), "400 Bad Request");
+    expect_refusal(served, chunked("/count", "0\r\n" + times(17, "X: " + std::string(1000, 'a') + "\r\n") + "\r\n"),
+                   "431 Request Header Fields Too Large");
+}
+
+TEST(ServeRefusing, LengthRequired) {
+    http::ServeOptions options;
+    options.length_required = true;
+    Served<SiteHandler> served{site, options};
+    expect_refusal(served, chunked("/count", "1\r\na\r\n0\r\n\r\n"), "411 Length Required");
+}
+
+TEST(ServeRefusing, BodiesWithoutAnEnd) {
+    Served<SiteHandler> served{site};
+    const std::string truncated = refusal("400 Bad Request", "the body has no end");
+    EXPECT_TRUE(same(served.answers("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc"), truncated));
+    EXPECT_TRUE(same(served.answers(chunked("/echo?limit=100", "5\r\nabc")), truncated));
+    EXPECT_TRUE(
+        same(served.answers(get("/") + "GET / HT"), ok("ok") + refusal("400 Bad Request", "the request has no end")));
+    EXPECT_TRUE(same(served.answers(""), ""));
+}
+
+// H1-10: what the handler does not read is read for it, up to a bound.
+TEST(ServeRefusing, UnreadBodies) {
+    Served<SiteHandler> served{site};
+    const std::string small = chunked("/ignore", "5\r\nhello\r\n0\r\n\r\n");
+    EXPECT_TRUE(same(served.answers(small + get("/")), ok("ignored") + ok("ok")));
+    const std::string large = post("/ignore", letters(100'000));
+    EXPECT_TRUE(same(served.answers(large + get("/")), ok("ignored", "Connection: close\r\n")));
+    const std::string chunks = chunked("/ignore", times(20, "2710\r\n" + letters(10'000) + "\r\n") + "0\r\n\r\n");
+    EXPECT_TRUE(same(served.answers(chunks + get("/")), ok("ignored")));
+}
+
+TEST(ServeRefusing, RequestsPerConnection) {
+    http::ServeOptions options;
+    options.requests_per_connection = 2;
+    Served<SiteHandler> served{site, options};
+    EXPECT_TRUE(same(served.answers(times(3, get("/"))), ok("ok") + ok("ok", "Connection: close\r\n")));
+}
+
+}  // namespace

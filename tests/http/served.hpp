@@ -1,0 +1,106 @@
+#pragma once
+
+#include <ferrule/http/server.hpp>
+#include <ferrule/net/connection.hpp>
+
+#include "support/client_socket.hpp"
+#include "support/network_engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ferrule_test {
+
+namespace http = ferrule::http;
+
+/// The text with each date replaced by `Date: now`.
+inline std::string without_dates(std::string text) {
+    constexpr std::string_view name = "Date: ";
+    constexpr std::string_view date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + name.size())) {
+        text.replace(at + name.size(), date.size(), "now");
+    }
+    return text;
+}
+
+/// A response with the headers that all have, and others; nothing is said of a length when the body is null.
+inline std::string response(std::string_view status, std::string_view headers, std::string_view body) {
+    std::string text = "HTTP/1.1 ";
+    text += status;
+    text += "\r\nDate: now\r\n";
+    text += headers;
+    text += "\r\n";
+    text += body;
+    return text;
+}
+
+/// The usual one.
+inline std::string ok(std::string_view body, std::string_view more_headers = {}) {
+    return response("200 OK", "Content-Length: " + std::to_string(body.size()) + "\r\n" + std::string(more_headers),
+                    body);
+}
+
+/// One that refuses a request and closes.
+inline std::string refusal(std::string_view status, std::string_view why) {
+    const std::string body = std::string(why) + '\n';
+    return response(status,
+                    "Content-Type: text/plain; charset=utf-8\r\nContent-Length: " + std::to_string(body.size()) +
+                        "\r\nConnection: close\r\n",
+                    body);
+}
+
+/// That two texts are the same; when not, where they part.
+inline testing::AssertionResult same(const std::string& there, const std::string& wanted) {
+    if (there == wanted) return testing::AssertionSuccess();
+    const auto at = static_cast<std::size_t>(
+        std::mismatch(there.begin(), there.end(), wanted.begin(), wanted.end()).first - there.begin());
+    constexpr std::size_t around = 60;
+    const std::size_t from = at < around ? 0 : at - around;
+    return testing::AssertionFailure() << "of " << there.size() << " and " << wanted.size() << " bytes, different at "
+                                       << at << ":\n"
+                                       << there.substr(from, 2 * around) << "\nwanted:\n"
+                                       << wanted.substr(from, 2 * around);
+}
+
+/// A reactor that serves with a handler.
+template <class Handler>
+class Served {
+public:
+    explicit Served(Handler handler, http::ServeOptions options = {}, EngineOptions engine = {})
+        : handler_(std::move(handler)),
+          options_(std::move(options)),
+          engine_(
+              [this](ferrule::Connection connection) { return http::serve(std::move(connection), handler_, options_); },
+              std::move(engine)) {}
+
+    ClientSocket connect() { return engine_.connect(); }
+    Engine& engine() { return engine_; }
+
+    /// Everything that comes back for the bytes when nothing follows them.
+    std::string answers(std::string_view bytes) {
+        ClientSocket client = connect();
+        client.send(bytes);
+        client.shutdown_write();
+        return without_dates(client.receive_rest().bytes);
+    }
+    std::int64_t metric(std::string_view name, std::string_view label = {}) {
+        for (const auto& sample : engine_.reactor(0).metrics()->read()) {
+            if (sample.description.name == name && sample.description.label.value == label) return sample.value;
+        }
+        return -1;
+    }
+
+private:
+    Handler handler_;
+    http::ServeOptions options_;
+    Engine engine_;
+};
+
+}  // namespace ferrule_test

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <ferrule/http/server.hpp>
+#include <ferrule/reactor/deadline.hpp>
+#include <ferrule/task/yield.hpp>
+
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace ferrule_test {
+
+/// Bytes of a body that tell where they belong.
+inline std::string letters(std::size_t size) {
+    std::string text(size, ' ');
+    for (std::size_t index = 0; index < size; ++index) text[index] = static_cast<char>('a' + index % 26);
+    return text;
+}
+
+inline std::size_t number_of(std::string_view text) {
+    std::size_t number = 0;
+    std::from_chars(text.data(), text.data() + text.size(), number);
+    return number;
+}
+
+/// What the query says of this name, as a number.
+inline std::size_t number_in(ferrule::http::Request& request, std::string_view name) {
+    return number_of(request.query_parameter(name).value_or("0"));
+}
+
+inline ferrule::Task<> count_body(ferrule::http::Request& request, ferrule::http::Response& response) {
+    std::size_t bytes = 0;
+    std::size_t sum = 0;
+    while (auto piece = co_await request.read()) {
+        bytes += piece.size();
+        for (const std::byte byte : piece) sum += static_cast<unsigned char>(byte);
+    }
+    response.send(std::to_string(bytes) + " bytes, sum " + std::to_string(sum) +
+                  (request.body_complete() ? "" : ", not all"));
+}
+
+inline ferrule::Task<> echo_body(ferrule::http::Request& request, ferrule::http::Response& response) {
+    const auto body = co_await request.collect(number_in(request, "limit"));
+    if (!body) {
+        response.status(body.error());
+        co_return;
+    }
+    response.send(*body);
+}
+
+/// Writes a body of `size` in pieces of `piece`, and flushes behind each when `flush` is 1.
+inline ferrule::Task<> stream_body(ferrule::http::Request& request, ferrule::http::Response& response) {
+    const std::size_t size = number_in(request, "size");
+    const std::size_t piece = number_in(request, "piece");
+    const bool flushes = number_in(request, "flush") != 0;
+    const std::string text = letters(size);
+    if (request.query_parameter("length")) response.content_length(size);
+    for (std::size_t at = 0; at < size; at += piece) {
+        const std::string_view part = std::string_view(text).substr(at, piece);
+        while (!response.write(part)) {
+            const auto flushed = co_await response.flush();
+            if (!flushed) co_return;
+        }
+        if (!flushes) continue;
+        const auto flushed = co_await response.flush();
+        if (!flushed) co_return;
+    }
+}
+
+inline ferrule::Task<> yield_times(ferrule::http::Request& request, ferrule::http::Response& response) {
+    const std::string_view path = request.path();
+    for (std::size_t times = number_in(request, "times"); times != 0; --times) co_await ferrule::yield_now();
+    response.send(path);
+}
+
+/// Answers as the path says; where it says nothing, 404.
+inline ferrule::Task<> site(ferrule::http::Request& request, ferrule::http::Response& response) {
+    const std::string_view path = request.path();
+    if (path == "/") {
+        response.send("ok");
+    } else if (path == "/query") {
+        response.send(request.query_parameter("name").value_or("none"));
+    } else if (path.starts_with("/path/")) {
+        response.send(path.substr(6));
+    } else if (path == "/status") {
+        response.status(ferrule::http::Status{static_cast<std::uint16_t>(number_in(request, "code"))});
+        response.send("body");
+    } else if (path == "/header") {
+        response.header("X-Echo", request.field("x-echo").value_or("none"));
+        response.send();
+    } else if (path == "/large") {
+        response.send(letters(number_in(request, "size")));
+    } else if (path == "/close") {
+        response.close();
+        response.send("bye");
+    } else if (path == "/nothing") {
+        // No answer.
+    } else if (path == "/throw") {
+        throw std::runtime_error("as asked");
+    } else if (path == "/throw-late") {
+        response.write("part");
+        const auto flushed = co_await response.flush();
+        if (flushed) throw std::runtime_error("as asked, late");
+    } else if (path == "/count") {
+        co_await count_body(request, response);
+    } else if (path == "/echo") {
+        co_await echo_body(request, response);
+    } else if (path == "/stream") {
+        co_await stream_body(request, response);
+    } else if (path == "/yield") {
+        co_await yield_times(request, response);
+    } else if (path == "/ignore") {
+        response.send("ignored");
+    } else {
+        response.status(ferrule::http::Status::not_found);
+        response.send("nothing here");
+    }
+}
+
+}  // namespace ferrule_test
