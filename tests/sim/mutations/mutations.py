@@ -279,6 +279,13 @@ MUTATIONS = [
         "state->stage == CloseStage::open && (MUTATED || !state->drain_parked) && idle(*state))",
     ),
     Mutation(
+        "grace-not-kept",
+        "a drain ends idle connections at once, whatever grace they were given",
+        NETWORK,
+        "    if (options_.drain_grace.count() == 0) {",
+        "    if (MUTATED || options_.drain_grace.count() == 0) {",
+    ),
+    Mutation(
         "hand-over-loses-a-connection",
         "a connection that another reactor refuses is closed instead of being served here",
         "src/server/hand_over.cpp",
@@ -599,6 +606,7 @@ FOUND_BY = {
     "drained-too-early": "drain",
     "idle-before-all-is-told": "drain",
     "idle-by-an-older-entry": "drain",
+    "grace-not-kept": "drain",
     "bytes-after-the-end-keep-their-buffer": "half-close",
     "linger-skipped": "storm",
     "timer-not-rearmed": "deadlines",

@@ -30,6 +30,7 @@ constexpr std::uint64_t margin_ns = 100'000;
 struct Drained {
     WorkloadRun* run;
     std::chrono::milliseconds timeout{};
+    std::chrono::milliseconds grace{};
     std::map<std::uint64_t, std::uint32_t> answered{};  // by key
     std::uint64_t stopped_ns = 0;
     /// Some answers take long to compute: meanwhile the requests of others gather.
@@ -44,6 +45,11 @@ struct Drained {
     [[nodiscard]] bool late() const {
         const std::uint64_t limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count());
         return stopped_ns != 0 && run->simulation().now_ns() >= stopped_ns + limit_ns;
+    }
+    /// Whether idle connections are served on.
+    [[nodiscard]] bool in_grace() const {
+        const std::uint64_t grace_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(grace).count());
+        return run->simulation().now_ns() < stopped_ns + grace_ns;
     }
     /// Whether what is sent arrives in time, and is told of as soon as it has.
     [[nodiscard]] bool punctual() const {
@@ -75,6 +81,8 @@ Task<> serve_until_drained(Drained* drained, Connection connection) {
         if (seen.next != 0) drained->answered[seen.key] = seen.next;
     }
     if (connection.end_reason() == ferrule::EndReason::limit) ++drained->limited;
+    if (connection.end_reason() == ferrule::EndReason::draining && drained->in_grace())
+        drained->run->find("a connection was ended for being idle before the grace of its drain was over");
     const bool cancelled =
         connection.end_reason() == ferrule::EndReason::cancelled || connection.error() == std::errc::operation_canceled;
     if (cancelled && drained->patient() && !drained->late())
@@ -126,6 +134,7 @@ void run_drain(WorkloadRun& run) {
     Drained drained{&run};
     drained.timeout = run.choose<std::chrono::milliseconds>({0ms, 10ms, 1s, 10min, 10min});
     options.drain_timeout = drained.timeout;
+    drained.grace = options.network.drain_grace;
     drained.computes = run.random().one_in(2);
     if (run.random().one_in(2)) {
         options.network.receive_buffer_count = 1024;

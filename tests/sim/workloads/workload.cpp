@@ -211,6 +211,8 @@ ferrule::ServerOptions WorkloadRun::server_options() {
     options.drain_timeout = 10min;
     options.reactor = reactor_options();
     options.network = network_options();
+    ferrule::sim::Random tuning{ferrule::sim::Random::mix(settings_.seed ^ tuning_salt) + 2};
+    if (tuning.one_in(6)) options.network.drain_grace = std::chrono::milliseconds(tuning.below(50));
     return options;
 }
 
