@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -149,13 +150,14 @@ char* JsonWriter::next_room(char* at) {
     char* const begin = std::exchange(begin_, nullptr);
     cursor_ = end_ = nullptr;
     if (!failed_) {
-        if (at != begin) advance_(sink_, static_cast<std::size_t>(at - begin));
-        const std::span<std::byte> given = span_(sink_, room_min);
+        if (begin != nullptr) sink_.advance(static_cast<std::size_t>(at - begin));
+        const std::span<std::byte> given = sink_.span(room_min);
         if (given.size() >= room_min) {
             begin_ = reinterpret_cast<char*>(given.data());
             end_ = begin_ + given.size();
             return begin_;
         }
+        if (!given.empty()) sink_.advance(0);
         failed_ = true;
     }
     begin_ = nowhere_.data();
@@ -167,7 +169,7 @@ void JsonWriter::commit() {
     char* const begin = std::exchange(begin_, nullptr);
     char* const at = std::exchange(cursor_, nullptr);
     end_ = nullptr;
-    if (!failed_ && at != begin) advance_(sink_, static_cast<std::size_t>(at - begin));
+    if (!failed_ && begin != nullptr) sink_.advance(static_cast<std::size_t>(at - begin));
 }
 
 bool JsonWriter::finish() {

@@ -5,6 +5,8 @@
 #include <ferrule/admin/admin_port.hpp>
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
+#include <ferrule/http/compression.hpp>
+#include <ferrule/http/content_coding.hpp>
 #include <ferrule/http/json_writer.hpp>
 #include <ferrule/http/server.hpp>
 #include <ferrule/net/address.hpp>

@@ -45,14 +45,20 @@ check() {
     done
 }
 
+# Built where zlib and brotli are.
+compression=OFF
+if [ -n "$(find "$prefix" -name 'libferrule_http_compression.*')" ]; then compression=ON; fi
+
 version=$(sed -n 's/.*FERRULE_VERSION_STRING "\(.*\)"/\1/p' "$source/include/ferrule/version.hpp")
 cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_PREFIX_PATH="$prefix" \
-    -DEXPECTED_VERSION="$version" -DREADME_EXAMPLE="$example" >/dev/null
+    -DEXPECTED_VERSION="$version" -DREADME_EXAMPLE="$example" -DWITH_COMPRESSION=$compression >/dev/null
 cmake --build "$work/consumer"
 check "$work/consumer/consumer"
 "$work/consumer/simulation" || fail "the simulated server does not echo"
 "$work/consumer/admin" || fail "the admin port does not answer"
 "$work/consumer/http" || fail "no JSON is written"
+! readelf -dW "$work/consumer/http" | grep -q 'NEEDED.*lib\(z\|brotli\)' || fail "HTTP without compression links its libraries"
+[ $compression = OFF ] || "$work/consumer/http_compression" || fail "nothing is compressed"
 "$work/consumer/http_parser" || fail "the HTTP parser does not parse"
 ! readelf -dW "$work/consumer/http_parser" | grep -q 'NEEDED.*libferrule\.so' || fail "the HTTP parser links the runtime"
 
@@ -88,4 +94,10 @@ check "$work/consumer/by_pkg_config"
 "$compiler" -std=c++23 -o "$work/consumer/http_parser_by_pkg_config" "$here/consumer/http_parser.cpp" \
     $(pkg-config --cflags --libs ferrule-http-parser) -Wl,-rpath,"$(pkg-config --variable=libdir ferrule-http-parser)"
 "$work/consumer/http_parser_by_pkg_config" || fail "the HTTP parser does not parse, built with pkg-config"
+if [ $compression = ON ]; then
+    # shellcheck disable=SC2046  # the flags are words
+    "$compiler" -std=c++23 -o "$work/consumer/http_compression_by_pkg_config" "$here/consumer/http_compression.cpp" \
+        $(pkg-config --cflags --libs ferrule-http-compression) -Wl,-rpath,"$(pkg-config --variable=libdir ferrule-http-compression)"
+    "$work/consumer/http_compression_by_pkg_config" || fail "nothing is compressed, built with pkg-config"
+fi
 echo "package_test: $kind library, found with CMake and with pkg-config"

@@ -11,7 +11,6 @@
 #include <cstring>
 #include <optional>
 #include <ranges>
-#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -116,10 +115,7 @@ public:
     static constexpr std::size_t depth_max = 512;
 
     template <InPlaceSink Sink>
-    explicit JsonWriter(Sink& sink) noexcept
-        : sink_(&sink),
-          span_([](void* to, std::size_t minimum) { return static_cast<Sink*>(to)->span(minimum); }),
-          advance_([](void* to, std::size_t bytes) { static_cast<Sink*>(to)->advance(bytes); }) {}
+    explicit JsonWriter(Sink& sink) noexcept : sink_(sink) {}
     JsonWriter(const JsonWriter&) = delete;
     JsonWriter& operator=(const JsonWriter&) = delete;
 
@@ -311,9 +307,7 @@ private:
     std::uint16_t depth_ = 0;
 
     char* begin_ = nullptr;
-    void* sink_;
-    std::span<std::byte> (*span_)(void* sink, std::size_t minimum);
-    void (*advance_)(void* sink, std::size_t bytes);
+    detail::SinkReference sink_;
     std::array<std::uint64_t, depth_max / 64> objects_;  // a bit for each level that is open: whether it is an object
     std::array<char, room_min> nowhere_;                 // where the rest goes when there is no room
 };
