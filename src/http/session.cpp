@@ -103,6 +103,8 @@ void Session::take_exchange() {
         throw;
     }
     request_ = &exchange_->request;
+    // An answer asks it for method and version, also one to what is no request.
+    request_->head_ = RequestHead({}, exchange_->parser, exchange_->fields());
     response_ = &exchange_->response;
 }
 

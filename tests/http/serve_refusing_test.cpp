@@ -42,6 +42,16 @@ TEST(ServeRefusing, EveryStatusOfTheParser) {
     EXPECT_EQ(served.metric("ferrule_http_responses_total", "2xx"), 11);
 }
 
+TEST(ServeRefusing, TheFirstRequestOfAConnection) {
+    for (const std::string_view request :
+         {"GET / HTTP/1.1\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n", "GET / HTTP/2.0\r\n\r\n", "\n"}) {
+        Served<SiteHandler> served{site};
+        const std::string text = served.answers(request);
+        EXPECT_TRUE(text.starts_with("HTTP/1.1 400 ") || text.starts_with("HTTP/1.1 505 ")) << request << text;
+        EXPECT_NE(text.find("\r\nConnection: close\r\n"), text.npos) << text;
+    }
+}
+
 TEST(ServeRefusing, BodiesBeforeAndWhileTheyAreRead) {
     http::ServeOptions options;
     options.body_limit = 1000;
