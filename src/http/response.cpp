@@ -237,7 +237,9 @@ void Response::put_head(Length length, std::uint64_t bytes) {
     }
     if (!session.options_->server.empty()) at = put_line(at, "Server", session.options_->server);
     if (headers_.size != 0) at = put(at, {headers_.data, headers_.size});
-    const bool closes = session.closes_behind(length == Length::exact) || length == Length::until_close;
+    // Whoever answers piece by piece may still be reading.
+    const bool whole = length == Length::exact && !measured_;
+    const bool closes = session.closes_behind(whole) || length == Length::until_close;
     switch (length) {
         case Length::exact:
             if (has_no_body(status_)) break;

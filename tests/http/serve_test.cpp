@@ -64,6 +64,9 @@ TEST_F(Serve, RequestBodies) {
     EXPECT_TRUE(same(answers(post("/echo?limit=200000", letters(150'000))), ok(letters(150'000))));
     EXPECT_TRUE(same(answers(post("/echo?limit=4", "hello") + get("/")),
                      response("413 Content Too Large", "Content-Length: 0\r\n", "") + ok("ok")));
+    for (const std::size_t size : {0, 1, 1'000, 300'000})
+        EXPECT_TRUE(same(answers(post("/return", letters(size)) + get("/")), ok(letters(size)) + ok("ok"))) << size;
+    EXPECT_TRUE(same(answers(chunked("/return", "0\r\n\r\n") + get("/")), ok("") + ok("ok")));
     EXPECT_TRUE(same(answers(post("/ignore", "hello") + get("/")), ok("ignored") + ok("ok")));
     EXPECT_TRUE(same(answers(post("/ignore", letters(50'000)) + get("/")), ok("ignored") + ok("ok")));
 }

@@ -52,6 +52,16 @@ inline ferrule::Task<> echo_body(ferrule::http::Request& request, ferrule::http:
     response.send(*body);
 }
 
+/// Sends the body back while it comes.
+inline ferrule::Task<> return_body(ferrule::http::Request& request, ferrule::http::Response& response) {
+    if (const auto length = request.content_length()) response.content_length(*length);
+    while (auto piece = co_await request.read()) {
+        const auto written = co_await response.write_all(piece);
+        if (!written) co_return;
+    }
+    if (!response.begun()) response.send();
+}
+
 /// Writes a body of `size` in pieces of `piece`, and flushes behind each when `flush` is 1.
 inline ferrule::Task<> stream_body(ferrule::http::Request& request, ferrule::http::Response& response) {
     const std::size_t size = number_in(request, "size");
@@ -109,6 +119,8 @@ inline ferrule::Task<> site(ferrule::http::Request& request, ferrule::http::Resp
         co_await count_body(request, response);
     } else if (path == "/echo") {
         co_await echo_body(request, response);
+    } else if (path == "/return") {
+        co_await return_body(request, response);
     } else if (path == "/stream") {
         co_await stream_body(request, response);
     } else if (path == "/yield") {
