@@ -142,10 +142,11 @@ def _check_target(method, target, fields, version):
         if method != b"OPTIONS":
             raise Refused("* is only for OPTIONS")
     elif not target.startswith(b"/"):
-        absolute = re.match(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)", target)
-        if not absolute or not absolute[1] or not _AUTHORITY.match(absolute[1]):
+        absolute = re.match(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)", target)
+        if not absolute or not absolute[2] or not _AUTHORITY.match(absolute[2]):
             raise Refused("a target of no form")
-        if hosts and hosts[0].lower() != absolute[1].lower():
+        port = {b"http": b":80", b"https": b":443"}.get(absolute[1].lower(), b":")
+        if hosts and len({authority.lower().removesuffix(b":").removesuffix(port) for authority in (hosts[0], absolute[2])}) > 1:
             raise Refused("a target that disagrees with Host")
 
 

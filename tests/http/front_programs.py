@@ -68,11 +68,12 @@ def said_address(command):
         if "127.0.0.1:" not in line:
             raise RuntimeError(f"{command[0]} does not say where it listens: {line!r}")
         yield ("127.0.0.1", int(line.rpartition(":")[2]))
-        if process.poll() is not None:
-            raise RuntimeError(f"{command[0]} has ended: {process.returncode}")
     finally:
+        ended = process.poll()
         end(process)
         process.stdout.close()
+        if ended is not None or process.returncode not in (0, -signal.SIGTERM):
+            raise RuntimeError(f"{command[0]} has ended {'by itself' if ended is not None else 'badly'}: {process.returncode}")
 
 
 class Front:

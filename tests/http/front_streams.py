@@ -89,7 +89,7 @@ class _Maker:
             return b"0\r\n\r\n" + bytes(self.plain(b"e"))
         if choice == 3:
             return b"\r\n0\r\n\r\n" + bytes(self.plain(b"e")) + b"x"
-        size = self.random.choice((0, 1, 2, 5, 16, 17, 100, 1000, 4096, 20000))
+        size = self.random.choice((0, 1, 2, 5, 16, 17, 100, 1000, 4096, 20000, 70000))
         return bytes(self.random.choice(b"abc\r\n0123 :") for _ in range(min(size, 64))) * (size // 64 + 1)
 
     def chunks(self, content):
@@ -167,7 +167,7 @@ def _framing(maker, request):
 
 
 def _any_field(maker, request):
-    return maker.random.choice(request.fields) if maker.random.random() < 0.4 else _framing(maker, request)
+    return maker.random.choice(request.fields) if maker.random.random() < 0.4 and request.fields else _framing(maker, request)
 
 
 @bend
@@ -515,7 +515,7 @@ VALID_SHARE = 0.25
 
 def _cut(maker, data):
     """The bytes in the pieces that they are sent in."""
-    if maker.random.random() < 0.5:
+    if maker.random.random() < 0.5 or len(data) < 2:
         return [data]
     if maker.random.random() < 0.2:
         data_head = data[:120]
