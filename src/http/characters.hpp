@@ -9,11 +9,12 @@ namespace ferrule::inline v0::http {
 
 // What a byte may be in a message. One table for all of them: a byte of it is fetched once.
 enum CharacterClass : std::uint8_t {
-    token_character = 1,   // RFC 9110, section 5.6.2
-    value_character = 2,   // of a field's value: HTAB, and everything from space on but DEL
-    target_character = 4,  // of a target: what is printed, without a space and `#`
-    host_character = 8,    // of a registered name: unreserved letters and sub-delimiters (RFC 3986, section 3.2.2)
-    digit_character = 16,
+    token_character = 1,        // RFC 9110, section 5.6.2
+    value_character = 2,        // of a field's value: HTAB, and everything from space on but DEL
+    target_character = 4,       // of a target: what is printed, without a space and `#`
+    host_character = 8,         // of a registered name: unreserved letters and sub-delimiters (RFC 3986, section 3.2.2)
+    plain_host_character = 16,  // of nearly all hosts: letters, digits, `-` and `.`
+    digit_character = 32,
 };
 
 constexpr std::array<std::uint8_t, 256> make_character_classes() {
@@ -30,6 +31,7 @@ constexpr std::array<std::uint8_t, 256> make_character_classes() {
         if (byte == '\t' || (byte >= 0x20 && byte != 0x7f)) classes_of_byte |= value_character;
         if (byte > 0x20 && byte < 0x7f && byte != '#') classes_of_byte |= target_character;
         if (alphanumeric || is_one_of("-._~!$&'()*+,;=")) classes_of_byte |= host_character;
+        if (alphanumeric || is_one_of("-.")) classes_of_byte |= plain_host_character;
         if (digit) classes_of_byte |= digit_character;
         classes[byte] = static_cast<std::uint8_t>(classes_of_byte);
     }

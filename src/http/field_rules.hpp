@@ -83,18 +83,39 @@ inline Refusal read_expectation(detail::HeadState& state, std::string_view value
     return Refusal::none;
 }
 
-inline Refusal read_host(detail::HeadState& state, std::string_view value) noexcept {
+// Whether it is a name or an IPv4 address with a port or without, as nearly all are; others may be right too.
+template <class Scan>
+bool is_plain_host(const char* floor, std::string_view value) noexcept {
+    constexpr std::ptrdiff_t safe_digits = 4;
+    const char* const end = value.data() + value.size();
+    const char* at = Scan::plain_host_end(floor, value.data(), end);
+    if (at == value.data()) return false;
+    if (at == end) return true;
+    if (*at != ':' || end - at > safe_digits + 1) return false;
+    while (++at != end)
+        if (!is(digit_character, *at)) return false;
+    return true;
+}
+
+template <class Scan>
+Refusal read_host(detail::HeadState& state, const char* floor, std::string_view value) noexcept {
     if (state.facts & has_host) return Refusal::host_repeated;
-    if (!parse_authority(value)) return Refusal::host_malformed;
+    if (!is_plain_host<Scan>(floor, value) && !parse_authority(value)) return Refusal::host_malformed;
     state.facts |= has_host;
     return Refusal::none;
 }
 
-// Takes what a field says of the message itself, at the end of its line.
-inline Refusal read_request_field(detail::HeadState& state, KnownField field, std::string_view value) noexcept {
+// Whether a field says something of the message itself, and is read at the end of its line.
+constexpr bool is_read(KnownField field) noexcept {
+    return field != KnownField::unknown && field <= KnownField::upgrade;
+}
+
+template <class Scan>
+Refusal read_request_field(detail::HeadState& state, const char* floor, KnownField field,
+                           std::string_view value) noexcept {
     switch (field) {
         case KnownField::host:
-            return read_host(state, value);
+            return read_host<Scan>(state, floor, value);
         case KnownField::content_length:
             return read_length(state, value);
         case KnownField::transfer_encoding:

@@ -3,6 +3,7 @@
 #include <ferrule/http/known_field.hpp>
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +13,12 @@ namespace ferrule::inline v0::http {
 
 // In the order of the enumeration, behind `unknown`.
 inline constexpr std::string_view known_field_names[] = {
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "upgrade",
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -29,11 +36,9 @@ inline constexpr std::string_view known_field_names[] = {
     "allow",
     "authorization",
     "cache-control",
-    "connection",
     "content-disposition",
     "content-encoding",
     "content-language",
-    "content-length",
     "content-location",
     "content-range",
     "content-security-policy",
@@ -42,11 +47,9 @@ inline constexpr std::string_view known_field_names[] = {
     "date",
     "dnt",
     "etag",
-    "expect",
     "expires",
     "forwarded",
     "from",
-    "host",
     "if-match",
     "if-modified-since",
     "if-none-match",
@@ -86,8 +89,6 @@ inline constexpr std::string_view known_field_names[] = {
     "traceparent",
     "tracestate",
     "trailer",
-    "transfer-encoding",
-    "upgrade",
     "upgrade-insecure-requests",
     "user-agent",
     "vary",
@@ -106,22 +107,32 @@ static_assert(known_field_count == static_cast<std::size_t>(KnownField::x_reques
 inline constexpr std::size_t known_field_name_size_max = 32;
 inline constexpr std::size_t known_field_name_size_min = 2;
 
-// A perfect hash of the names: of the size and three letters in lower case. The multiplier was found by trying; that no
-// two names meet is asserted below.
+// A perfect hash of the names: of their size, their first four and their last four letters in lower case; of names of
+// two and three, of two each. The multiplier was found by trying; that no two names meet is asserted below.
 inline constexpr unsigned known_field_hash_bits = 9;
-constexpr std::uint32_t known_field_hash(const char* name, std::size_t size) noexcept {
-    const auto letter = [name](std::size_t at) {
-        return std::uint32_t{static_cast<unsigned char>(name[at])} | std::uint32_t{0x20};
-    };
-    const std::uint32_t key =
-        static_cast<std::uint32_t>(size) | letter(size * 3 / 4) << 8 | letter(size - 1) << 16 | letter(0) << 24;
-    return key * 0x5f5a8cff >> (32 - known_field_hash_bits);
+constexpr std::uint32_t known_field_hash(std::uint32_t first, std::uint32_t last, std::size_t size) noexcept {
+    constexpr std::uint64_t multiplier = 0xcfc915144b8d0e7;
+    const std::uint64_t key = (std::uint64_t{last} << 32 | first) + size;
+    return static_cast<std::uint32_t>(key * multiplier >> (64 - known_field_hash_bits));
 }
+
+// Letters as a word, the first one lowest, as a little-endian machine loads them.
+constexpr std::uint32_t word_of(std::string_view letters) noexcept {
+    std::uint32_t word = 0;
+    for (std::size_t at = letters.size(); at > 0; --at) word = word << 8 | static_cast<unsigned char>(letters[at - 1]);
+    return word;
+}
+static_assert(std::endian::native == std::endian::little);
 
 struct KnownFieldTable {
     std::array<std::uint8_t, 1 << known_field_hash_bits> by_hash{};  // a KnownField
-    std::array<std::uint8_t, known_field_count + 1> sizes{};         // of the names, by KnownField
-    std::array<std::array<char, known_field_name_size_max>, known_field_count + 1> names{};  // padded with zeros
+    struct Name {
+        std::uint32_t first = 0;
+        std::uint32_t last = 0;
+        std::size_t size = 0;
+        std::array<char, known_field_name_size_max> letters{};
+    };
+    std::array<Name, known_field_count + 1> names{};  // by KnownField
     bool perfect = true;
 };
 
@@ -129,11 +140,14 @@ constexpr KnownFieldTable make_known_field_table() {
     KnownFieldTable table;
     for (std::size_t field = 1; field <= known_field_count; ++field) {
         const std::string_view name = known_field_names[field - 1];
-        std::uint8_t& slot = table.by_hash[known_field_hash(name.data(), name.size())];
+        const std::size_t letters = name.size() < 4 ? 2 : 4;
+        const std::uint32_t first = word_of(name.substr(0, letters));
+        const std::uint32_t last = word_of(name.substr(name.size() - letters));
+        std::uint8_t& slot = table.by_hash[known_field_hash(first, last, name.size())];
         table.perfect = table.perfect && slot == 0 && name.size() >= known_field_name_size_min;
         slot = static_cast<std::uint8_t>(field);
-        table.sizes[field] = static_cast<std::uint8_t>(name.size());
-        for (std::size_t at = 0; at < name.size(); ++at) table.names[field][at] = name[at];
+        table.names[field] = {first, last, name.size(), {}};
+        for (std::size_t at = 0; at < name.size(); ++at) table.names[field].letters[at] = name[at];
     }
     return table;
 }
@@ -141,37 +155,44 @@ constexpr KnownFieldTable make_known_field_table() {
 inline constexpr KnownFieldTable known_field_table = make_known_field_table();
 static_assert(known_field_table.perfect);
 
-// Whether the first `size` bytes are those of a known name, but for the case of letters. The text is a token, where no
-// two characters that differ in the bit of the case are a letter's or a hyphen's but the letter itself.
-inline bool same_known_name(const char* text, const char* name, std::size_t size) noexcept {
-    const auto differ = [text, name](auto word, std::size_t at) {
-        decltype(word) one;
-        decltype(word) other;
-        std::memcpy(&one, text + at, sizeof one);
-        std::memcpy(&other, name + at, sizeof other);
-        return (one | word) ^ other;
-    };
-    constexpr std::uint64_t case_of_eight = 0x2020202020202020;
-    if (size >= 8) {
-        std::uint64_t difference = differ(case_of_eight, size - 8);
-        for (std::size_t at = 0; at + 8 < size; at += 8) difference |= differ(case_of_eight, at);
-        return difference == 0;
-    }
-    if (size >= 4) {
-        constexpr std::uint32_t case_of_four = 0x20202020;
-        return (differ(case_of_four, 0) | differ(case_of_four, size - 4)) == 0;
-    }
-    constexpr std::uint16_t case_of_two = 0x2020;
-    return static_cast<std::uint16_t>(differ(case_of_two, 0) | differ(case_of_two, size - 2)) == 0;
+// The letters at a place, which are a token's, in lower case. No two characters of a token that differ in that bit only
+// are a known name's but the two cases of a letter.
+template <class Word>
+Word lower_word(const char* at) noexcept {
+    constexpr auto bits = static_cast<Word>(0x2020202020202020);
+    Word word;
+    std::memcpy(&word, at, sizeof word);
+    return word | bits;
 }
 
-// The field of a name that is a token.
+// The field of a name that is a token; or `unknown`, where it is none, but for the one that has CR for `-`.
 inline KnownField find_known_field(const char* name, std::size_t size) noexcept {
-    if (size < known_field_name_size_min) return KnownField::unknown;
-    const std::uint8_t field = known_field_table.by_hash[known_field_hash(name, size)];
-    const bool found =
-        known_field_table.sizes[field] == size && same_known_name(name, known_field_table.names[field].data(), size);
-    return found ? KnownField{field} : KnownField::unknown;
+    std::uint32_t first;
+    std::uint32_t last;
+    if (size >= 4) [[likely]] {
+        first = lower_word<std::uint32_t>(name);
+        last = lower_word<std::uint32_t>(name + size - 4);
+    } else if (size >= known_field_name_size_min) {
+        first = lower_word<std::uint16_t>(name);
+        last = lower_word<std::uint16_t>(name + size - 2);
+    } else {
+        return KnownField::unknown;
+    }
+    const std::uint8_t field = known_field_table.by_hash[known_field_hash(first, last, size)];
+    const KnownFieldTable::Name& known = known_field_table.names[field];
+    std::uint64_t difference = (first ^ known.first) | (last ^ known.last) | (size ^ known.size);
+    if (difference != 0) return KnownField::unknown;
+    const auto differ = [name, &known](std::size_t at) {
+        std::uint64_t word;
+        std::memcpy(&word, known.letters.data() + at, sizeof word);
+        return lower_word<std::uint64_t>(name + at) ^ word;
+    };
+    // Four at its beginning and four at its end were compared.
+    if (size > 8) {
+        difference = differ(size - 8);
+        for (std::size_t at = 0; at + 8 < size; at += 8) difference |= differ(at);
+    }
+    return difference == 0 ? KnownField{field} : KnownField::unknown;
 }
 
 }  // namespace ferrule::inline v0::http

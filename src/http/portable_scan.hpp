@@ -4,7 +4,7 @@
 
 namespace ferrule::inline v0::http {
 
-// Looks for the first byte that does not belong to a class, a byte at a time. VectorScan is the same on 16 at a time,
+// Looks for the first byte that does not belong to a class, a byte at a time. VectorScan is the same on many at a time,
 // and a test holds the two together. `floor`, at most `at`, is where bytes begin that may be read too.
 struct PortableScan {
     static const char* token_end(const char*, const char* at, const char* end) noexcept {
@@ -15,6 +15,9 @@ struct PortableScan {
     }
     static const char* target_end(const char*, const char* at, const char* end) noexcept {
         return find(target_character, at, end);
+    }
+    static const char* plain_host_end(const char*, const char* at, const char* end) noexcept {
+        return find(plain_host_character, at, end);
     }
 
 private:

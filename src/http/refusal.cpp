@@ -19,7 +19,7 @@ constexpr Description descriptions[] = {
     {Refusal::none, Status::ok, "none", ""},
     {Refusal::empty_lines, Status::bad_request, "empty_lines", "empty lines before the request line"},
     {Refusal::method_letter, Status::bad_request, "method_letter", "the method is not a token and a space"},
-    {Refusal::method_too_long, Status::not_implemented, "method_too_long", "the method is too long"},
+    {Refusal::method_too_long, Status::bad_request, "method_too_long", "the method is too long"},
     {Refusal::target_letter, Status::bad_request, "target_letter", "a character that no target has"},
     {Refusal::target_form, Status::bad_request, "target_form", "a target that this method does not have"},
     {Refusal::target_authority, Status::bad_request, "target_authority", "the target's host or port is none"},

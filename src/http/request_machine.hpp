@@ -24,9 +24,10 @@ struct RequestMachine {
         } else if (state.phase >= is_complete) {
             return state.phase == is_complete ? ParseState::complete : ParseState::refused;
         }
-        const ParseState lines = read_field_lines<Scan>(
-            bytes, fields,
-            [&state](KnownField field, std::string_view value) { return read_request_field(state, field, value); });
+        const ParseState lines =
+            read_field_lines<Scan>(bytes, fields, [&state, &bytes](KnownField field, std::string_view value) {
+                return read_request_field<Scan>(state, bytes.base, field, value);
+            });
         return lines == ParseState::complete ? finish(parser, bytes, fields) : lines;
     }
 

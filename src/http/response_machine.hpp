@@ -38,15 +38,15 @@ private:
         const char* const base = bytes.base;
         const char* at = base + state.scanned;
         const char* const line_end = bytes.line_end(base);
-        if (state.phase == at_start) {
-            if (line_end - base <= status_size) return pause(bytes, line_end, at_start, at);
+        if (state.phase != in_reason) {
+            if (line_end - base <= status_size) return bytes.pause_in_line(in_status, line_end, base);
             if (const Refusal refusal = read_status(parser, base); refusal != Refusal::none)
                 return bytes.refuse(refusal, at);
             at = base + status_size;
             state.phase = in_reason;
         }
         at = Scan::value_end(base, at, line_end);
-        if (at == line_end) return pause(bytes, line_end, in_reason, at);
+        if (at == line_end) return bytes.pause_in_line(in_reason, at, base);
         if (*at != '\r') return bytes.refuse(*at == '\n' ? Refusal::bare_line_feed : Refusal::status_line, at);
         if (bytes.end - at < 2) return bytes.pause(in_reason, at, base);
         if (at[1] != '\n') return bytes.refuse(Refusal::bare_carriage_return, at);
@@ -56,14 +56,6 @@ private:
         state.phase = at_line;
         state.scanned = state.line = bytes.position(at);
         return ParseState::complete;
-    }
-
-    // A status line is too long as any line is: there is no target in it.
-    static ParseState pause(const HeadBytes& bytes, const char* line_end, Phase phase, const char* at) noexcept {
-        if (line_end - bytes.base > bytes.state.line_bytes) return bytes.refuse(Refusal::field_too_long, at);
-        if (static_cast<std::size_t>(bytes.end - bytes.base) == bytes.state.head_bytes)
-            return bytes.refuse(Refusal::head_too_long, at);
-        return bytes.pause(phase, at, bytes.base);
     }
 
     static Refusal read_status(ResponseParser& parser, const char* at) noexcept {

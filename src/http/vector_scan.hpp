@@ -1,28 +1,26 @@
 #pragma once
 
+#include "http/line_ends.hpp"
 #include "http/portable_scan.hpp"
+#include "http/vector_block.hpp"
 
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-#include <arm_neon.h>
-#endif
 
 namespace ferrule::inline v0::http {
 
-#if defined(__SSE2__) || (defined(__ARM_NEON) && defined(__aarch64__))
+#if defined(FERRULE_HAS_VECTOR_BLOCK)
 
-// What PortableScan does, on 16 bytes at a time: with SSE2, which every x86-64 has, and NEON, which every arm64 has.
-// The comparisons are the compiler's vectors; only the way from a vector to the first byte is each machine's own.
+// What PortableScan does, on 32 bytes at a time: most of what is looked for ends within them, so that how long it is is
+// no branch to be mistaken about.
 //
-// Nothing outside of [floor, end) is read: a block at the end is loaded from before, and what was passed is shifted
-// out.
+// Nothing outside of [floor, end) is read: what is loaded at the end begins before, and what was passed is shifted out.
 struct VectorScan {
+    // Whole lines are found faster: see read_whole_lines.
+    using Lines = LineEnds;
+
     static const char* token_end(const char* floor, const char* at, const char* end) noexcept {
-        // Names are letters, digits and `-`, which three ranges find. The other characters of a token are so rare that
-        // each may cost a block.
+        // The characters of a token that plain names do not have are so rare that each may cost a step.
         for (;;) {
             at = find<not_in_plain_name>(token_character, floor, at, end);
             if (at == end || !is(token_character, *at)) return at;
@@ -35,72 +33,36 @@ struct VectorScan {
     static const char* target_end(const char* floor, const char* at, const char* end) noexcept {
         return find<not_in_target>(target_character, floor, at, end);
     }
+    static const char* plain_host_end(const char* floor, const char* at, const char* end) noexcept {
+        return find<not_in_plain_host>(plain_host_character, floor, at, end);
+    }
 
 private:
-    using Block [[gnu::vector_size(16)]] = signed char;
-    static constexpr std::ptrdiff_t block_size = sizeof(Block);
+    static constexpr std::ptrdiff_t step_size = 2 * block_size;
 
-    static constexpr Block all(signed char byte) noexcept {
-        return Block{byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte, byte};
-    }
-    static Block load(const char* at) noexcept {
-        Block block;
-        std::memcpy(&block, at, sizeof block);
-        return block;
-    }
-
-    // Bytes from 0x80 on are negative here, and so outside of every range.
-    static Block not_in_plain_name(Block bytes) noexcept {
-        const Block lower = bytes | all(0x20);
-        const Block letter = (lower >= all('a')) & (lower <= all('z'));
-        const Block digit = (bytes >= all('0')) & (bytes <= all('9'));
-        return ~(letter | digit | (bytes == all('-')));
-    }
+    static Block not_in_plain_name(Block bytes) noexcept { return ~are_plain_name(bytes); }
+    static Block not_in_plain_host(Block bytes) noexcept { return ~(are_plain_name(bytes) | are(bytes, '.')); }
     static Block not_in_value(Block bytes) noexcept {
-        const Block control = (bytes >= all(0)) & (bytes < all(0x20)) & (bytes != all('\t'));
-        return control | (bytes == all(0x7f));
+        return (in_range(bytes, 0, 0x1f) & ~are(bytes, '\t')) | are(bytes, 0x7f);
     }
-    static Block not_in_target(Block bytes) noexcept {
-        return (bytes <= all(0x20)) | (bytes == all(0x7f)) | (bytes == all('#'));
-    }
-
-    // A bit, or on arm64 four, for each byte of a block that is all ones.
-#if defined(__SSE2__)
-    using Mask = std::uint32_t;
-    static constexpr int bits_per_byte = 1;
-    static Mask mask_of(Block found) noexcept {
-        return static_cast<Mask>(_mm_movemask_epi8(reinterpret_cast<__m128i>(found)));
-    }
-    static int first(Mask mask) noexcept {
-        return __builtin_ctz(mask);
-    }
-#else
-    using Mask = std::uint64_t;
-    static constexpr int bits_per_byte = 4;
-    static Mask mask_of(Block found) noexcept {
-        const uint8x8_t halves = vshrn_n_u16(vreinterpretq_u16_s8(reinterpret_cast<int8x16_t>(found)), 4);
-        return vget_lane_u64(vreinterpret_u64_u8(halves), 0);
-    }
-    static int first(Mask mask) noexcept {
-        return __builtin_ctzll(mask) / bits_per_byte;
-    }
-#endif
+    static Block not_in_target(Block bytes) noexcept { return ~in_range(bytes, 0x21, 0x7e) | are(bytes, '#'); }
 
     template <Block (*stops)(Block)>
     static const char* find(CharacterClass wanted, const char* floor, const char* at, const char* end) noexcept {
-        for (; end - at >= block_size; at += block_size) {
-            const Mask mask = mask_of(stops(load(at)));
-            if (mask != 0) return at + first(mask);
-        }
-        if (at == end) return end;
-        if (end - floor < block_size) {
+        if (end - floor < step_size) [[unlikely]] {
             while (at != end && is(wanted, *at)) ++at;
-            // A plain name ends before its class does; the caller looks at where it stops, and goes on.
             return at;
         }
-        const std::ptrdiff_t passed = block_size - (end - at);
-        const Mask mask = mask_of(stops(load(end - block_size))) >> (passed * bits_per_byte);
-        return mask != 0 ? at + first(mask) : end;
+        const char* const last = end - step_size;
+        while (at < end) {
+            const char* const from = at < last ? at : last;
+            const std::uint32_t mask =
+                (mask_of(stops(load_block(from))) | mask_of(stops(load_block(from + block_size))) << block_size) >>
+                (at - from);
+            if (mask != 0) return at + __builtin_ctz(mask);
+            at = from + step_size;
+        }
+        return end;
     }
 };
 

@@ -143,6 +143,9 @@ struct CountingScan {
     static const char* target_end(const char* floor, const char* at, const char* end) noexcept {
         return counted(at, http::PortableScan::target_end(floor, at, end));
     }
+    static const char* plain_host_end(const char* floor, const char* at, const char* end) noexcept {
+        return http::PortableScan::plain_host_end(floor, at, end);
+    }
     static const char* counted(const char* at, const char* found) noexcept {
         bytes_looked_at += static_cast<std::size_t>(found - at) + 1;
         return found;

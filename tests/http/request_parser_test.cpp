@@ -385,7 +385,6 @@ TEST(RequestParser, AnswersEveryRefusalWithItsStatus) {
             case Refusal::trailers_too_long:
                 expected = Status::request_header_fields_too_large;
                 break;
-            case Refusal::method_too_long:
             case Refusal::coding_unknown:
                 expected = Status::not_implemented;
                 break;

@@ -15,7 +15,7 @@ enum class Refusal : std::uint8_t {
     // The request line, and empty lines before it.
     empty_lines,            ///< more than one empty line before the request line
     method_letter,          ///< a method that is no token, or no single space behind it
-    method_too_long,        ///< a method that no one has: 501
+    method_too_long,        ///< a method that no one has
     target_letter,          ///< control characters, bytes beyond ASCII, or a fragment in the target
     target_form,            ///< a form of target that this method does not have
     target_authority,       ///< a target whose host or port is none
