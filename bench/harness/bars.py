@@ -17,6 +17,10 @@ FERRULE_MIN_WAIT = "ferrule_min_wait"
 FERRULE_GROWING = "ferrule_growing"
 FERRULE_PLACED = "ferrule_placed"
 FERRULE_HUGE_PAGES = "ferrule_huge_pages"
+# The samples with so many reactors: one on the CPU of the servers, or one there and one on that of the load.
+ONE_REACTOR = "one_reactor"
+TWO_REACTORS = "two_reactors"
+REACTORS = {ONE_REACTOR: 1, TWO_REACTORS: 2}
 # A raw loop in the place of a server, where the kernel is one that does nothing.
 RAW_LOOP = "raw_loop"
 
@@ -42,7 +46,7 @@ COPYING_ECHOES = (*ECHOES, RAW_ECHO_COPIED)
 SINKS = (FERRULE, RAW_SINK, RAW_SINK_SHARED)
 PROXIES = (FERRULE, RAW_PROXY, HAPROXY, HAPROXY_SPLICE)
 TUNED = (FERRULE, FERRULE_SUBMISSION_POLL, FERRULE_NAPI, FERRULE_MIN_WAIT, FERRULE_GROWING, FERRULE_PLACED, FERRULE_HUGE_PAGES)
-PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, RAW_EVENTFD, *PROXIES[1:])
+PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *REACTORS, *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, RAW_EVENTFD, *PROXIES[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +115,9 @@ SUITES = (
           servers=(FERRULE_SPIN, RAW_URING_SPIN, RAW_URING), connections=1),
     Suite("tuned64", "keep-alive, 64 connections, with an option each", "closed", CPU, servers=TUNED, saturates=True),
     Suite("tuned-pingpong", "ping-pong on one connection, with an option each", "closed", MEDIAN, servers=TUNED, connections=1),
+    Suite("scaling64", "keep-alive, 64 connections, by one reactor and by two", "closed", CPU, servers=tuple(REACTORS), saturates=True),
+    Suite("scaling-echo64", "echo of 64 bytes, 64 connections, by one reactor and by two", "echo", CPU_MESSAGE, servers=tuple(REACTORS), bytes=64,
+          saturates=True),
     Suite("echo64", "echo of 64 bytes, 64 connections", "echo", CPU_MESSAGE, servers=ECHOES, bytes=64, saturates=True),
     Suite("echo16k", "echo of 16 KiB, 64 connections", "echo", CPU_MESSAGE, servers=COPYING_ECHOES, bytes=16 << 10, saturates=True),
     Suite("stream-in", "a stream in, 4 connections", "push", CPU_MIB, servers=SINKS, connections=4, saturates=True),
@@ -161,6 +168,9 @@ BARS = (
       for bar in (Bar(suite, CPU, NGINX, 0.80), Bar(suite, CPU, RAW_URING, 1.05))),
     Bar("pingpong", MEDIAN, RAW_URING, 1.05),
     Bar("pingpong-spin", MEDIAN, RAW_URING, 1 / 3, server=FERRULE_SPIN),
+    # 0.95 linear, as far as the CPU time of a request can tell.
+    Bar("scaling64", CPU, ONE_REACTOR, 1 / 0.95, server=TWO_REACTORS),
+    Bar("scaling-echo64", CPU_MESSAGE, ONE_REACTOR, 1 / 0.95, server=TWO_REACTORS),
     *(bar
       for suite in ("echo64", "echo16k")
       for bar in (Bar(suite, CPU_MESSAGE, RAW_ECHO, 1.03),
@@ -191,7 +201,7 @@ BARS = (
 
 def asked(metric, base, bound, difference, server=FERRULE):
     """What a bar asks for, in words."""
-    of = f" of {server}" if server in FERRULE_ECHOES[1:] else ""
+    of = f" of {server}" if server in (*FERRULE_ECHOES[1:], TWO_REACTORS) else ""
     if difference:
         return f"{metric.title} at most {bound:g} {metric.unit} more than {base}"
     return f"{metric.title}{of} at most {bound:.3g} of {base}" if base else f"{metric.title} at most {bound:g} {metric.unit}"

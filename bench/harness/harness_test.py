@@ -374,6 +374,24 @@ class CommandLine(unittest.TestCase):
             for server in suite_of("tuned64").servers[1:]:
                 self.assertEqual(farm.command(server, 7)[-len(servers.TUNING[server]) :], servers.TUNING[server])
 
+    def test_two_reactors_have_both_cpus(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("echo", "plaintext"):
+                program = pathlib.Path(folder) / "playground" / name
+                program.parent.mkdir(exist_ok=True)
+                program.write_text(f"#!/bin/sh\ngrep Cpus_allowed_list /proc/self/status >{folder}/cpus\nexit 1\n")
+                program.chmod(0o755)
+            allowed = sorted(os.sched_getaffinity(0))
+            farm = servers.Farm(folder, allowed[0], allowed[-1])
+            self.addCleanup(farm.close)
+            self.assertEqual(farm.command(bars.TWO_REACTORS, 7, suite_of("scaling64"))[-4:], ["--port", "7", "--reactors", "2"])
+            self.assertTrue(farm.command(bars.ONE_REACTOR, 7, suite_of("scaling-echo64"))[0].endswith("playground/echo"))
+            for server, cpus in ((bars.ONE_REACTOR, {allowed[0]}), (bars.TWO_REACTORS, {allowed[0], allowed[-1]})):
+                with self.assertRaises(servers.Unavailable), farm.running(server, suite_of("scaling64")):
+                    self.fail("a program that has ended is taken for a server")
+                said = (pathlib.Path(folder) / "cpus").read_text().split()[1]
+                self.assertEqual({int(end) for part in said.split(",") for end in part.split("-")}, cpus)
+
     def test_patterns(self):
         with tempfile.TemporaryDirectory() as folder:
             for name in ("bench/ferrule_patterns", "bench/raw_echo", "bench/raw_sink", "bench/raw_proxy", "playground/proxy-tcp"):
@@ -400,6 +418,8 @@ class CommandLine(unittest.TestCase):
     def test_a_suite_of_a_pattern_is_compared_with_whom_its_bars_name(self):
         self.assertEqual(report.bases_of(suite_of("keepalive64")), (bars.RAW_URING, bars.NGINX))
         self.assertEqual(report.bases_of(suite_of("proxy-tcp")), (bars.RAW_PROXY, bars.HAPROXY, bars.HAPROXY_SPLICE))
+        self.assertEqual(report.bases_of(suite_of("scaling64")), (bars.ONE_REACTOR,))
+        self.assertEqual(report.bases_of(suite_of("tuned64")), (bars.FERRULE,))
 
     def test_the_spinning_ceiling_is_the_ceiling_with_an_option(self):
         with tempfile.TemporaryDirectory() as folder:

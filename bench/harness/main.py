@@ -158,7 +158,7 @@ def main(arguments):
     results = report.load(options.output / "results.json")
     report.change_machine(results, {**describe_machine(), "server_cpu": server_cpu, "load_cpu": load_cpu})
     progress = Progress()
-    farm = servers.Farm(options.build, server_cpu)
+    farm = servers.Farm(options.build, server_cpu, load_cpu)
     bench = measure.Bench(farm, load_cpu, options.ms, options.warmup)
     try:
         for suite in options.suites:

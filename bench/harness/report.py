@@ -11,9 +11,11 @@ BASES = (bars.RAW_URING, bars.NGINX)
 
 
 def bases_of(suite):
-    """Whom the servers of a suite are compared with: whom its bars name, where those are not the usual ones."""
+    """Whom the servers of a suite are compared with: the usual ones where they take part, else whom its bars name, else the first."""
+    if not suite.bytes and any(base in suite.servers for base in BASES):
+        return BASES
     named = dict.fromkeys(bar.base for bar in bars.BARS if bar.suite == suite.name and bar.base)
-    return BASES if not suite.bytes and suite.kind not in ("push", "pull", "relay") else tuple(named)
+    return tuple(named) or suite.servers[:1]
 
 
 def series(rounds, key):

@@ -98,11 +98,15 @@ class Unavailable(Exception):
 
 
 class Farm:
-    """Starts servers on one CPU, each on a port that none has had before: the teardown of a ring is asynchronous and keeps its port."""
+    """Starts servers on one CPU, each on a port that none has had before: the teardown of a ring is asynchronous and keeps its port.
 
-    def __init__(self, build, cpu, first_port=20000):
+    One with two reactors has that of the load as well.
+    """
+
+    def __init__(self, build, cpu, load_cpu=None, first_port=20000):
         self._build = pathlib.Path(build)
         self.cpu = cpu
+        self._load_cpu = cpu if load_cpu is None else load_cpu
         self._port = first_port
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="ferrule-bench-"))
 
@@ -127,6 +131,9 @@ class Farm:
             return self._nginx(port, churn, deferred, self._file(suite.bytes) if kind == "fetch" else None)
         if server in (bars.HAPROXY, bars.HAPROXY_SPLICE):
             return self._haproxy(port, splice=server == bars.HAPROXY_SPLICE)
+        if server in bars.REACTORS:
+            sample = self._built("playground/echo" if kind == "echo" else "playground/plaintext")
+            return [sample, "--host", "0.0.0.0", "--port", str(port), "--reactors", str(bars.REACTORS[server])]
         if server == bars.FERRULE and kind == "relay":
             return [self._built("playground/proxy-tcp"), "--host", "127.0.0.1", "--port", str(port), "--reactors", "1",
                     "--to", f"127.0.0.1:{backend_of(port)}", "--quiet"]
@@ -204,9 +211,10 @@ class Farm:
         """(port, process ids) of a server that serves the suite; it is gone when the block ends. Raises Unavailable."""
         port = self.next_port()
         command = self.command(server, port, suite)
+        cpus = {self.cpu, self._load_cpu} if bars.REACTORS.get(server, 1) > 1 else {self.cpu}
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=lambda: pin(self.cpu)
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=lambda: pin(*cpus)
             )
             try:
                 self._wait_until_serving(server, process, port, output, answers=suite.kind not in ("push", "relay"))
@@ -242,13 +250,13 @@ class Farm:
         raise Unavailable(f"{server} {state}: {said or 'it says nothing'}")
 
 
-def pin(cpu):
-    """Pins the calling process to a CPU, with every descriptor that it may have, and, where it may, before what else wants that CPU.
+def pin(*cpus):
+    """Pins the calling process to CPUs, with every descriptor that it may have, and, where it may, before what else wants them.
 
     A new session has a scheduling group of its own where the kernel groups by session (sched(7), autogroup); there, the niceness of the group
     decides, and that of the process only where it does not.
     """
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpus)
     # A server at its limit of descriptors looks like a slow one.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
