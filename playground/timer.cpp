@@ -120,6 +120,30 @@ ferrule::Task<> serve(ferrule::Connection connection, std::uint32_t wait_ms_max)
     }
 }
 
+// What is done about clients that are slow on purpose: nothing, unless it is asked for.
+struct Defences {
+    std::uint32_t first_byte_ms = 0;
+    std::uint32_t bytes_per_second = 0;
+    std::uint32_t window_ms = 10'000;
+    std::uint32_t per_address = 0;
+
+    void add_to(playground::CommandLine& line) {
+        line.add("--first-byte", "MILLISECONDS", "end who connects and says nothing for so long; default 0: off",
+                 first_byte_ms);
+        line.add("--least-rate", "BYTES", "end who sends or takes fewer bytes a second; default 0: off",
+                 bytes_per_second);
+        line.add("--rate-window", "MILLISECONDS", "the time over which that is measured; default 10000", window_ms);
+        line.add("--per-address", "CONNECTIONS", "so many of one client at a time; default 0: any number", per_address);
+    }
+
+    void apply(ferrule::NetworkOptions& options) const {
+        options.first_byte_timeout = std::chrono::milliseconds(first_byte_ms);
+        options.receive_rate_min = options.send_rate_min = bytes_per_second;
+        options.rate_window = std::chrono::milliseconds(window_ms);
+        options.address_limits.connections = per_address;
+    }
+};
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -131,7 +155,10 @@ int main(int count, char** arguments) {
     line.add("--port", "NUMBER", "the TCP port, 0 for any free one; default 8080", options.port);
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", options.reactors);
     line.add("--max", "MILLISECONDS", "the longest wait; default 60000", wait_ms_max);
+    Defences defences;
+    defences.add_to(line);
     line.parse(count, arguments);
+    defences.apply(options.network);
 
     try {
         ferrule::Server server(options);
