@@ -2,11 +2,14 @@
 #include <ferrule/net/address_limiter.hpp>
 #include <ferrule/net/proxy_header.hpp>
 #include <ferrule/server.hpp>
+#include <ferrule/task/yield.hpp>
 
 #include "support/running_server.hpp"
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -16,6 +19,7 @@
 namespace {
 
 using namespace ferrule;
+using namespace std::chrono_literals;
 using ferrule_test::Client;
 using ferrule_test::eventually;
 using ferrule_test::on_loopback;
@@ -98,6 +102,54 @@ TEST(ServerDefence, TwoServersCountOneClientTogether) {
     EXPECT_EQ(limiter.connections(loopback), 0u);
     Client later(running_other.address());
     EXPECT_EQ(later.exchange("x"), "0");
+}
+
+// ---- overload ----
+
+// Each pass of the loop takes that long: more than a busy machine lets others wait again and again.
+constexpr auto long_pass = 100ms;
+
+Task<> keep_busy(const std::atomic<bool>& enough) {
+    while (!enough) {
+        const auto until = std::chrono::steady_clock::now() + long_pass;
+        while (std::chrono::steady_clock::now() < until) {
+        }
+        co_await yield_now();
+    }
+}
+
+TEST(ServerDefence, NoConnectionIsHandedToAReactorThatIsOverloaded) {
+    ServerOptions options = in_turn(3);
+    options.network.overload_latency = long_pass / 2;
+    options.network.overload_interval = 2 * long_pass;
+    Server server(options);
+    std::atomic<bool> enough = false;
+    std::atomic<const Network*> network = nullptr;
+    server.on_start([&](Reactor& reactor) {
+        if (reactor.id() != 1) return;
+        network = &reactor.service<Network>();
+        reactor.spawn(keep_busy(enough));
+    });
+    server.on_connection(tell_reactor);
+    Running running(server);
+    ASSERT_TRUE(eventually([&] { return network.load()->counters().overloaded.value() == 1; }));
+    std::vector<Client> clients;
+    std::string reactors;
+    for (int number = 0; number < 4; ++number) {
+        clients.emplace_back(running.address());
+        reactors += clients.back().exchange("x");
+    }
+    EXPECT_EQ(reactors.size(), 4u);
+    EXPECT_EQ(reactors.find('1'), reactors.npos) << reactors;
+    enough = true;
+    // It has to make up for that first.
+    ASSERT_TRUE(eventually([&] { return network.load()->counters().overloaded.value() == 0; }));
+    reactors.clear();
+    for (int number = 0; number < 3; ++number) {
+        clients.emplace_back(running.address());
+        reactors += clients.back().exchange("x");
+    }
+    EXPECT_NE(reactors.find('1'), reactors.npos) << reactors;
 }
 
 // ---- behind a proxy ----

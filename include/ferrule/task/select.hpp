@@ -179,9 +179,11 @@ private:
 /// ```cpp
 /// Channel<std::string> lines(16);
 /// auto first = co_await select(lines.receive(), connection.read(), sleep_for(5s));
-/// if (auto* line = std::get_if<0>(&first); line != nullptr && *line) connection.write(**line);
-/// if (auto* received = std::get_if<1>(&first); received != nullptr && *received)
-/// connection.write(received->contiguous()); if (first.index() == 2) connection.write("nothing for five seconds\r\n");
+/// auto* line = std::get_if<0>(&first);
+/// auto* received = std::get_if<1>(&first);
+/// if (line != nullptr && *line) connection.write(**line);
+/// if (received != nullptr && *received) connection.write(received->contiguous());
+/// if (first.index() == 2) connection.write("nothing for five seconds\r\n");
 /// ```
 template <class... Awaiters>
 detail::Select<Awaiters...> select(Awaiters... awaiters) {
