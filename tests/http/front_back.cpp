@@ -1,8 +1,9 @@
-// The server behind the fronts of fronts.py: it tells of each request what it has understood. `front_back
-// [--behind-proxy]` says where it listens.
+// The server behind the fronts of fronts.py: it tells of each request what it has understood, and first of all where it
+// listens. `front_back [--behind-proxy] [--early]`
 //
 // An answer has the request's target, its method and its X-Forwarded-For in X-Target, X-Method and X-Seen, and these
-// with the length and the CRC-32 of its body in its own, a line each.
+// with the length and the CRC-32 of its body in its own, a line each. With --early it looks at no body, and says so by
+// X-Early; with --behind-proxy HeadLimits has it so.
 #include <ferrule/http/server.hpp>
 #include <ferrule/server.hpp>
 
@@ -72,6 +73,12 @@ void tell(const http::Request& request, http::Response& response, std::uint64_t 
     response.send("target=" + target + "\nmethod=" + std::string(method) + "\nseen=" + seen + '\n' + body_line.data());
 }
 
+ferrule::Task<> answer_early(http::Request& request, http::Response& response) {
+    response.header("X-Early", "1");
+    tell(request, response, 0, 0);
+    co_return;
+}
+
 ferrule::Task<> answer(http::Request& request, http::Response& response) {
     Crc32 crc;
     std::uint64_t length = 0;
@@ -87,11 +94,17 @@ ferrule::Task<> answer(http::Request& request, http::Response& response) {
 
 int main(int count, char** arguments) {
     http::ServeOptions options;
-    options.limits.behind_proxy = count > 1 && std::string_view(arguments[1]) == "--behind-proxy";
+    auto* handler = answer;
+    for (int index = 1; index < count; ++index) {
+        const std::string_view argument = arguments[index];
+        options.limits.behind_proxy = options.limits.behind_proxy || argument == "--behind-proxy";
+        if (argument == "--early") handler = answer_early;
+    }
     try {
         ferrule::Server server{{.host = "127.0.0.1", .port = 0, .reactors = 1}};
-        server.on_connection(
-            [&options](ferrule::Connection connection) { return http::serve(std::move(connection), answer, options); });
+        server.on_connection([&options, handler](ferrule::Connection connection) {
+            return http::serve(std::move(connection), handler, options);
+        });
         server.on_listening([&server] {
             std::printf("listening on 127.0.0.1:%d\n", server.port());
             std::fflush(stdout);

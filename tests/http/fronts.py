@@ -30,7 +30,7 @@ ROUND_STREAMS = 2000
 SETTLE_SECONDS = 20
 SHOWN_DISAGREEMENTS = 3
 # Of the valid streams so many have to be answered, or the test is no test.
-ANSWERED_SHARE_MIN = 0.9
+ANSWERED_SHARE_MIN = 0.7
 PYTHON_BACK = [sys.executable, str(front_programs.HERE / "front_peers.py"), "back"]
 
 
@@ -277,15 +277,16 @@ def in_bytes(server, streams):
 FOUND_BY_CARELESS = ("bare-lf", "obs-fold", "space-before-colon", "last-length", "length-over-coding", "coding-on-1.0", "loose-coding", "chunk-end",
                      "loose-chunk-size", "no-body-of-get")
 SELF_STREAMS = 150
-# Of those that a leniency reads otherwise than the rules do.
-LENIENCY_STREAMS = 20
+# Of those in which a leniency finds other requests than the rules do.
+LENIENCY_STREAMS = 8
 
 
 def streams_that_show(leniency, seed):
     chosen = []
     for stream in map(front_streams.make, itertools.repeat(seed), itertools.count()):
         data = stream.data + stream.follow_up
-        if messages.take_requests(data) != messages.take_requests(data, {leniency}):
+        found, _ = messages.take_requests(data, {leniency})
+        if found and found != messages.take_requests(data)[0]:
             chosen.append(stream)
             if len(chosen) == LENIENCY_STREAMS:
                 return chosen
