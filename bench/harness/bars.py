@@ -37,6 +37,14 @@ RAW_PROXY = "raw_proxy"
 RAW_EVENTFD = "raw_eventfd"
 HAPROXY = "haproxy"
 HAPROXY_SPLICE = "haproxy_splice"
+# The layer of HTTP: the playground's programs, and one with and without a router.
+FERRULE_HTTP = "ferrule_http"
+FERRULE_ARENA = "ferrule_arena"
+FERRULE_UNROUTED = "ferrule_unrouted"
+FERRULE_ROUTED = "ferrule_routed"
+BEAST = "beast"
+NODE = "node"
+GO = "go"
 
 PEERS = (RAW_URING, RAW_EPOLL, NGINX, ASIO_EPOLL, ASIO_URING)
 FERRULE_ECHOES = (FERRULE, FERRULE_COPIED, FERRULE_BUFFERED, FERRULE_STREAMED)
@@ -46,7 +54,10 @@ COPYING_ECHOES = (*ECHOES, RAW_ECHO_COPIED)
 SINKS = (FERRULE, RAW_SINK, RAW_SINK_SHARED)
 PROXIES = (FERRULE, RAW_PROXY, HAPROXY, HAPROXY_SPLICE)
 TUNED = (FERRULE, FERRULE_SUBMISSION_POLL, FERRULE_NAPI, FERRULE_MIN_WAIT, FERRULE_GROWING, FERRULE_PLACED, FERRULE_HUGE_PAGES)
-PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *REACTORS, *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, RAW_EVENTFD, *PROXIES[1:])
+HTTP = (FERRULE_HTTP, FERRULE, NGINX)
+JSON = (FERRULE_ARENA, BEAST, NODE, GO)
+PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *REACTORS, *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, RAW_EVENTFD,
+            *PROXIES[1:], FERRULE_HTTP, FERRULE_UNROUTED, FERRULE_ROUTED, *JSON)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Suite:
     saturates: bool = False
     deferred: bool = False
     bytes: int = 0
+    path: str = ""
 
     @property
     def is_load(self):
@@ -125,6 +137,13 @@ SUITES = (
     Suite("proxy-tcp", "a stream through a proxy, 4 connections", "relay", CPU_MIB, servers=PROXIES, connections=4, saturates=True),
     Suite("file1m", "a file of 1 MiB, 4 connections", "fetch", CPU_FILE, servers=(FERRULE, NGINX), connections=4, bytes=1 << 20, saturates=True),
     Suite("file10m", "a file of 10 MiB, 4 connections", "fetch", CPU_FILE, servers=(FERRULE, NGINX), connections=4, bytes=10 << 20, saturates=True),
+    Suite("http", "HTTP layer, 64 connections", "closed", CPU, servers=HTTP, path="/", saturates=True),
+    Suite("http-pipelined", "HTTP layer, pipelined 16 deep, 64 connections", "closed", CPU, servers=HTTP, depth=16, path="/", saturates=True),
+    Suite("http-routed", "a route with two parameters, 64 connections", "closed", CPU, servers=(FERRULE_ROUTED, FERRULE_UNROUTED),
+          path="/users/4711/posts/42", saturates=True),
+    Suite("http-routed-pipelined", "a route with two parameters, pipelined 16 deep, 64 connections", "closed", CPU,
+          servers=(FERRULE_ROUTED, FERRULE_UNROUTED), depth=16, path="/users/4711/posts/42", saturates=True),
+    Suite("arena-json", "25 items as JSON, 64 connections", "closed", CPU, servers=JSON, path="/json/25?m=4", saturates=True),
     Suite("memory", "idle connections", "memory", SLOPE, connections=MEMORY_STEPS[1]),
     Suite("start", "start", "start", START),
     Suite("user-cost64", "user-space cost, 64 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP)),
@@ -183,6 +202,13 @@ BARS = (
     Bar("proxy-tcp", CPU_MIB, HAPROXY_SPLICE, 0.8),
     Bar("file1m", CPU_FILE, NGINX, 1.05),
     Bar("file10m", CPU_FILE, NGINX, 1.05),
+    Bar("http", CPU, FERRULE, 1.10, server=FERRULE_HTTP),
+    Bar("http", CPU, NGINX, 0.80, server=FERRULE_HTTP),
+    Bar("http-pipelined", CPU, NGINX, 0.12, server=FERRULE_HTTP),
+    # Microseconds.
+    Bar("http-routed", CPU, FERRULE_UNROUTED, 0.150, server=FERRULE_ROUTED, difference=True),
+    Bar("http-routed-pipelined", CPU, FERRULE_UNROUTED, 0.150, server=FERRULE_ROUTED, difference=True),
+    *(Bar("arena-json", CPU, peer, 0.5, server=FERRULE_ARENA) for peer in (BEAST, NODE, GO)),
     Bar("memory", SLOPE, "", 320),
     Bar("memory", PROCESS, "", 16),
     Bar("start", START, "", 50),

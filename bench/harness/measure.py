@@ -86,6 +86,8 @@ class Bench:
             arguments += ["--backend", str(servers.backend_of(port))]
         elif suite.kind == "closed":
             arguments += ["--depth", str(suite.depth)]
+            if suite.path:
+                arguments += ["--path", suite.path]
         return arguments
 
     def _start_load(self, arguments, **options):

@@ -12,7 +12,7 @@ BASES = (bars.RAW_URING, bars.NGINX)
 
 def bases_of(suite):
     """Whom the servers of a suite are compared with: the usual ones where they take part, else whom its bars name, else the first."""
-    if not suite.bytes and any(base in suite.servers for base in BASES):
+    if not suite.bytes and not suite.path and any(base in suite.servers for base in BASES):
         return BASES
     named = dict.fromkeys(bar.base for bar in bars.BARS if bar.suite == suite.name and bar.base)
     return tuple(named) or suite.servers[:1]

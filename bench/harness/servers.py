@@ -23,10 +23,15 @@ USER_COST = "user_cost"
 COORDINATION = "ferrule_coordination"
 # The program that has a pattern for each way of Ferrule to read and write.
 PATTERNS = "ferrule_patterns"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PATTERN_OF = {"echo": "echo", "push": "sink", "pull": "source", "fetch": "files"}
 # At which the raw loops cost least by the byte, by trial from 64 KiB to 1 MiB; likewise for haproxy, from 16 KiB, its default.
 STREAM_PIECE_BYTES = {"push": 256 << 10, "pull": 1 << 20, "relay": 256 << 10}
 HAPROXY_PIECE_BYTES = 256 << 10
+# What answers the arena's JSON, and how it is started.
+_JSON_SERVERS = {bars.BEAST: ["bench/beast_json"], bars.GO: ["bench/go_json"], bars.NODE: ["node", "bench/peers/json_server.js"]}
+_ITEMS = ROOT / "playground/arena-items.json"
+_HTTP_PATTERNS = {bars.FERRULE_UNROUTED: "plain", bars.FERRULE_ROUTED: "routed"}
 # Raw loops that are others with an option.
 _VARIANTS = {bars.RAW_ECHO_COPIED: (bars.RAW_ECHO, "--copied"), bars.RAW_SINK_SHARED: (bars.RAW_SINK, "--shared")}
 # For a server that says nothing to start all its processes.
@@ -137,6 +142,14 @@ class Farm:
         if server == bars.FERRULE and kind == "relay":
             return [self._built("playground/proxy-tcp"), "--host", "127.0.0.1", "--port", str(port), "--reactors", "1",
                     "--to", f"127.0.0.1:{backend_of(port)}", "--quiet"]
+        if server in _JSON_SERVERS:
+            return [*self._json_server(server), "--port", str(port), "--dataset", str(_ITEMS)]
+        if server in (bars.FERRULE_HTTP, bars.FERRULE_ARENA):
+            items = ["--dataset", str(_ITEMS)] if server == bars.FERRULE_ARENA else []
+            name = server.removeprefix("ferrule_")
+            return [self._built(f"playground/{name}"), "--host", "127.0.0.1", "--port", str(port), "--reactors", "1", *items]
+        if server in _HTTP_PATTERNS:
+            return [self._built("bench/ferrule_http_patterns"), "--port", str(port), "--pattern", _HTTP_PATTERNS[server]]
         if kind in _PATTERN_OF and (server == bars.FERRULE or server in bars.FERRULE_ECHOES[1:]):
             pattern = _PATTERN_OF[kind] + server.removeprefix(bars.FERRULE).replace("_", "-")
             file = ["--file", str(self._file(suite.bytes))] if kind == "fetch" else []
@@ -164,6 +177,15 @@ class Farm:
         if deferred:
             options.append("--deferred")
         return [self.program(server), *options]
+
+    def _json_server(self, server):
+        *interpreter, program = _JSON_SERVERS[server]
+        if not interpreter:
+            return [self._built(program)]
+        path = shutil.which(interpreter[0])
+        if path is None:
+            raise Unavailable(f"{interpreter[0]} is not installed")
+        return [path, str(ROOT / program)]
 
     def _built(self, place):
         path = self._build / place

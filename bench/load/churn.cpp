@@ -30,7 +30,7 @@ class Generator {
 public:
     explicit Generator(const Options& options)
         : options_(options),
-          head_(request(true)),
+          head_(request(options, true)),
           ring_(ring_entries, completion_entries,
                 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
                     IORING_SETUP_SUBMIT_ALL),

@@ -225,7 +225,7 @@ int run_stream(const Options& options) {
 }
 
 int run_fetch(const Options& options) {
-    const std::string head = request(false);
+    const std::string head = request(options, false);
     struct Fetch {
         int descriptor = -1;
         uint64_t left = 0;

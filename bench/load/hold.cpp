@@ -6,7 +6,7 @@
 namespace load {
 
 int run_hold(const Options& options) {
-    const std::string head = request(false);
+    const std::string head = request(options, false);
     const std::vector<unsigned> steps =
         options.steps.empty() ? std::vector<unsigned>{options.connections} : options.steps;
     unsigned open = 0;

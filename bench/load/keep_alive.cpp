@@ -39,7 +39,7 @@ public:
                     IORING_SETUP_SUBMIT_ALL),
           buffers_(ring_, buffer_count, buffer_bytes),
           connections_(options.connections) {
-        const std::string head = request(false);
+        const std::string head = request(options, false);
         head_bytes_ = static_cast<uint32_t>(head.size());
         for (unsigned index = 0; index < depth_; ++index) requests_ += head;
         for (unsigned index = 0; index < options.connections; ++index) {

@@ -20,9 +20,8 @@
 
 namespace load {
 
-std::string request(bool close) {
-    return close ? "GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
-                 : "GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
+std::string request(const Options& options, bool close) {
+    return "GET " + options.path + " HTTP/1.1\r\nHost: bench\r\n" + (close ? "Connection: close\r\n\r\n" : "\r\n");
 }
 
 int connect_blocking(const Options& options, unsigned index) {
@@ -68,7 +67,7 @@ size_t ask(int descriptor, const std::string& head) {
         std::fprintf(stderr, "load: send: %s\n", std::strerror(errno));
         std::exit(1);
     }
-    char buffer[4096];
+    char buffer[16384];
     size_t received = 0;
     size_t length = 0;
     while (length == 0 || received < length) {

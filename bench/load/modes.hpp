@@ -16,7 +16,7 @@ int run_stream(const Options& options);
 int run_fetch(const Options& options);
 
 // The request head. With `close`, it asks the server to close the connection after its answer.
-std::string request(bool close);
+std::string request(const Options& options, bool close);
 
 // A connected blocking socket; ends the program with a message when the server refuses it.
 int connect_blocking(const Options& options, unsigned index);

@@ -31,6 +31,7 @@ modes
 options
   --host ADDRESS      IPv4 address (127.0.0.1)
   --port N            (8080)
+  --path PATH         what is asked for, with its query (/)
   --connections N     (64)
   --depth N           closed: pipeline depth (1)
   --rate N            rate: requests per second (120000)
@@ -99,6 +100,8 @@ Options parse_options(int count, char** arguments) {
             options.host = value;
         } else if (argument == "--port") {
             options.port = number<uint16_t>(argument, value);
+        } else if (argument == "--path") {
+            options.path = value;
         } else if (argument == "--connections") {
             options.connections = number<unsigned>(argument, value);
         } else if (argument == "--depth") {

@@ -13,6 +13,7 @@ namespace load {
 struct Options {
     std::string mode;                // one of those that --help lists
     std::string host = "127.0.0.1";  // IPv4
+    std::string path = "/";          // what is asked for
     uint16_t port = 8080;
     unsigned connections = 64;
     unsigned depth = 1;                  // requests in flight on a connection

@@ -66,7 +66,7 @@ int run_start(const Options& options) {
         kill(-child, SIGKILL);
         return 1;
     }
-    ask(descriptor, request(false));
+    ask(descriptor, request(options, false));
     const uint64_t end = now_ns();
     std::printf("{\"mode\": \"start\", \"start_us\": %.1f}\n", static_cast<double>(end - begin) / 1000.0);
     kill(-child, SIGKILL);

@@ -1,18 +1,23 @@
 """Tests that every peer answers correctly: a fast peer that is wrong would be no measure. Usage: peers_test.py BUILD/bench"""
 
 import contextlib
+import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import unittest
+import urllib.request
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 TIMEOUT_SECONDS = 30
 PROGRAMS = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ".")
+SOURCES = pathlib.Path(__file__).resolve().parent
+ITEMS = SOURCES.parents[1] / "playground/arena-items.json"
 PEERS = [name for name in ("raw_uring", "raw_epoll", "asio_epoll", "asio_uring") if os.access(PROGRAMS / name, os.X_OK)]
 
 
@@ -23,10 +28,11 @@ def free_port():
 
 
 @contextlib.contextmanager
-def running(name, *options):
+def running(command, *options):
     """The port of a peer that accepts connections."""
     port = free_port()
-    with subprocess.Popen([PROGRAMS / name, "--port", str(port), *options]) as process:
+    name = command[-1]
+    with subprocess.Popen([*command, "--port", str(port), *options]) as process:
         try:
             while True:
                 try:
@@ -58,7 +64,7 @@ def for_each_peer(*options):
     def decorate(test):
         def run(self):
             for name in PEERS:
-                with self.subTest(peer=name), running(name, *options) as port:
+                with self.subTest(peer=name), running([PROGRAMS / name], *options) as port:
                     test(self, port)
 
         return run
@@ -124,6 +130,32 @@ class KeepAlive(unittest.TestCase):
         with connect(port) as client:
             client.sendall(REQUEST)
             self.assertEqual(receive(client, len(ANSWER)), ANSWER)
+
+
+def json_servers():
+    """Each server of JSON that is there, by its name."""
+    if os.access(PROGRAMS / "beast_json", os.X_OK):
+        yield "beast", [PROGRAMS / "beast_json"]
+    if os.access(PROGRAMS / "go_json", os.X_OK):
+        yield "go", [PROGRAMS / "go_json"]
+    if shutil.which("node"):
+        yield "node", ["node", SOURCES / "json_server.js"]
+
+
+class Json(unittest.TestCase):
+    def test_all_answer_the_same(self):
+        for name, command in json_servers():
+            with self.subTest(peer=name), running(command, "--dataset", str(ITEMS)) as port:
+                for count, factor in ((1, 1), (25, 4), (50, -3)):
+                    expected = json.loads(ITEMS.read_text())[:count]
+                    for item in expected:
+                        item["total"] = item["price"] * item["quantity"] * factor
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/{count}?m={factor}", timeout=TIMEOUT_SECONDS) as answer:
+                        self.assertEqual(answer.headers["Content-Type"], "application/json")
+                        text = answer.read().decode()
+                    self.assertEqual(json.loads(text), {"items": expected, "count": count})
+                    # No white space in it.
+                    self.assertEqual(len(text), len(json.dumps({"items": expected, "count": count}, separators=(",", ":"))))
 
 
 class Churn(unittest.TestCase):
