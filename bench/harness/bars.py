@@ -23,6 +23,9 @@ TWO_REACTORS = "two_reactors"
 REACTORS = {ONE_REACTOR: 1, TWO_REACTORS: 2}
 # A raw loop in the place of a server, where the kernel is one that does nothing.
 RAW_LOOP = "raw_loop"
+# Parsers of HTTP: Ferrule's own without vectors, and node's.
+FERRULE_PORTABLE = "ferrule_portable"
+LLHTTP = "llhttp"
 
 # Programs of one pattern each.
 FERRULE_COPIED = "ferrule_copied"
@@ -57,7 +60,7 @@ TUNED = (FERRULE, FERRULE_SUBMISSION_POLL, FERRULE_NAPI, FERRULE_MIN_WAIT, FERRU
 HTTP = (FERRULE_HTTP, FERRULE, NGINX)
 JSON = (FERRULE_ARENA, BEAST, NODE, GO)
 PROGRAMS = (FERRULE, FERRULE_SPIN, *TUNED[1:], *REACTORS, *COPYING_ECHOES[1:], *PEERS, RAW_URING_SPIN, RAW_LOOP, *SINKS[1:], RAW_SOURCE, RAW_EVENTFD,
-            *PROXIES[1:], FERRULE_HTTP, FERRULE_UNROUTED, FERRULE_ROUTED, *JSON)
+            *PROXIES[1:], FERRULE_HTTP, FERRULE_UNROUTED, FERRULE_ROUTED, *JSON, FERRULE_PORTABLE, LLHTTP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +85,9 @@ USER = Metric("user_ns", "user-space cost per request", "ns", 1)
 ROUND_TRIP = Metric("round_trip_us", "round trip to another thread", "µs", 2)
 ITEM = Metric("item_ns", "time per item", "ns", 1)
 DEADLINE = Metric("deadline_ns", "arming and cancelling a deadline", "ns", 1)
+PARSE = Metric("parse_ns", "parsing the head of a request", "ns", 1)
 SLEEPER = Metric("bytes_per_sleeper", "resident bytes per sleeping coroutine", "B", 0)
-METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER, ROUND_TRIP, ITEM, DEADLINE, SLEEPER)}
+METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER, ROUND_TRIP, ITEM, DEADLINE, SLEEPER, PARSE)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +115,8 @@ class Suite:
 
 # Requests of one run on the kernel that does nothing. So many that what a program does once, before the first, adds less than a nanosecond to each.
 USER_COST_REQUESTS = 2_000_000
+# Requests of one run of a parser.
+PARSE_REQUESTS = 5_000_000
 # The two ends of the line whose slope is the memory of a connection.
 MEMORY_STEPS = (1000, 10000)
 
@@ -149,6 +155,7 @@ SUITES = (
     Suite("user-cost64", "user-space cost, 64 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP)),
     Suite("user-cost512", "user-space cost, 512 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP), connections=512),
     Suite("user-cost-pipelined", "user-space cost, 64 connections, pipelined 16 deep", "user-cost", USER, servers=(FERRULE, RAW_LOOP), depth=16),
+    Suite("http-parse", "the head of a request with four fields", "parse", PARSE, servers=(FERRULE, FERRULE_PORTABLE, LLHTTP)),
     Suite("call-spin", "a call to another reactor and back, both spin", "coordination", ROUND_TRIP, servers=(FERRULE,)),
     Suite("call-sleep", "a call to another reactor and back, both sleep", "coordination", ROUND_TRIP, servers=(FERRULE, RAW_EVENTFD)),
     Suite("channel", "a channel between two reactors, in batches", "coordination", ITEM, servers=(FERRULE,)),
@@ -215,6 +222,8 @@ BARS = (
     Bar("user-cost64", USER, RAW_LOOP, 25, difference=True),
     Bar("user-cost512", USER, RAW_LOOP, 25, difference=True),
     Bar("user-cost-pipelined", USER, RAW_LOOP, 6, difference=True),
+    Bar("http-parse", PARSE, "", 120),
+    Bar("http-parse", PARSE, LLHTTP, 1.0),
     Bar("call-spin", ROUND_TRIP, "", 2),
     Bar("call-sleep", ROUND_TRIP, RAW_EVENTFD, 1.1),
     # 20 million items a second.

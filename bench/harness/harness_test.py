@@ -152,6 +152,23 @@ class Cells(unittest.TestCase):
             bench.cell(suite, bars.RAW_LOOP)
             self.assertEqual((pathlib.Path(folder) / "calls").read_text(), "ferrule 64 16 2000000\nraw 64 16 2000000\n")
 
+    def test_parsing_runs_each_parser(self):
+        suite = next(suite for suite in bars.SUITES if suite.name == "http-parse")
+        with tempfile.TemporaryDirectory() as folder:
+            farm = servers.Farm(folder, min(os.sched_getaffinity(0)))
+            self.addCleanup(farm.close)
+            bench = measure.Bench(farm, farm.cpu, 1, 1)
+            with self.assertRaisesRegex(servers.Unavailable, "bench/llhttp_parse is not built"):
+                bench.cell(suite, bars.LLHTTP)
+            (pathlib.Path(folder) / "bench").mkdir()
+            for name in ("http_parse", "llhttp_parse"):
+                program = pathlib.Path(folder) / "bench" / name
+                program.write_text(f'#!/bin/sh\necho "{name} $*" >>{folder}/calls\necho "97.5 ns per request, on the CPU for 100.0 % of the time"\n')
+                program.chmod(0o755)
+            self.assertEqual([bench.cell(suite, server)["parse_ns"] for server in suite.servers], [97.5] * 3)
+            calls = (pathlib.Path(folder) / "calls").read_text()
+            self.assertEqual(calls, "http_parse vector 5000000\nhttp_parse portable 5000000\nllhttp_parse 5000000\n")
+
     def test_perf_output(self):
         self.assertEqual(measure.parse_perf("1234,,raw_syscalls:sys_enter,300000000,100.00,,\n"), 1234)
         with self.assertRaisesRegex(measure.Failed, "not counted"):

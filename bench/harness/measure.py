@@ -46,6 +46,8 @@ class Bench:
             return self._start(server)
         if suite.kind == "user-cost":
             return self._user_cost(suite, server)
+        if suite.kind == "parse":
+            return self._parse(server)
         if suite.kind == "coordination":
             return self._coordination(suite, server)
         with self._farm.running(server, suite) as (port, processes):
@@ -149,6 +151,14 @@ class Bench:
         shape = [str(suite.connections), str(suite.depth), str(bars.USER_COST_REQUESTS)]
         return parse_user_cost(*self._alone([self._farm.program(servers.USER_COST), kind, *shape]))
 
+    def _parse(self, server):
+        requests = str(bars.PARSE_REQUESTS)
+        if server == bars.LLHTTP:
+            command = [self._farm.program(servers.LLHTTP_PARSE), requests]
+        else:
+            command = [self._farm.program(servers.HTTP_PARSE), "portable" if server == bars.FERRULE_PORTABLE else "vector", requests]
+        return parse_user_cost(*self._alone(command), key=bars.PARSE.key)
+
     def _coordination(self, suite, server):
         """A program of two threads that measures itself, one of them on the CPU of the servers, the other on that of the load."""
         pattern = [] if server == bars.RAW_EVENTFD else [suite.name]
@@ -187,15 +197,15 @@ def parse_load(output, errors, status):
         raise Failed(f"the load generator printed {output!r}") from error
 
 
-def parse_user_cost(output, errors, status):
-    """The figures of a run on the kernel that does nothing. Raises Failed with what the program said instead."""
+def parse_user_cost(output, errors, status, key="user_ns"):
+    """The figures of a program that says what a request costs it. Raises Failed with what it said instead."""
     if status != 0:
         raise Failed(errors.strip() or f"the program ended with status {status}")
     found = re.fullmatch(r"([\d.]+) ns per request, on the CPU for ([\d.]+) % of the time\n", output)
     if found is None:
         raise Failed(f"the program printed {output!r}")
     wait_share = max(0.0, 1 - float(found[2]) / 100)
-    return {"user_ns": float(found[1]), "wait_share": wait_share, "marks": ["contended"] if wait_share > CONTENDED_SHARE else []}
+    return {key: float(found[1]), "wait_share": wait_share, "marks": ["contended"] if wait_share > CONTENDED_SHARE else []}
 
 
 def parse_coordination(output, errors, status, key):

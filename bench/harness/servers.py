@@ -19,6 +19,9 @@ STOP_TIMEOUT_SECONDS = 5
 PRIORITY = -15
 # The program that runs Ferrule and a raw loop on a kernel that does nothing.
 USER_COST = "user_cost"
+# The program that parses the heads of requests, and the same with llhttp.
+HTTP_PARSE = "http_parse"
+LLHTTP_PARSE = "llhttp_parse"
 # The program that has a pattern for each thing that reactors do together.
 COORDINATION = "ferrule_coordination"
 # The program that has a pattern for each way of Ferrule to read and write.
