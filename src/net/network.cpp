@@ -582,7 +582,7 @@ bool Network::idle(const ConnectionState& state) noexcept {
     // when one is.
     return state.reader && !state.reader_queued && state.receive_armed && !state.receive_cancelled &&
            state.received_first == nullptr && state.carry == nullptr && state.staged == nullptr &&
-           state.sending == nullptr;
+           state.sending == nullptr && !state.in_message;
 }
 
 void Network::drain() noexcept {

@@ -154,6 +154,7 @@ void Network::guard_message(ConnectionState& state, std::uint32_t bytes) noexcep
 void detail::message_of_connection(ConnectionState& state, bool begins) {
     Network& network = *state.network;
     network.reactor_->check_thread("Connection::begin_message");
+    state.in_message = begins;
     if (network.defence_ == nullptr || network.options_.receive_rate_min == 0) return;
     ConnectionGuard& guard = network.guard_of(state);
     if (begins && !guard.in_message) {

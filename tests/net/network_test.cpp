@@ -517,6 +517,36 @@ TEST(NetworkDrain, an_idle_connection_is_served_on_for_its_grace) {
     EXPECT_EQ(static_cast<EndReason>(drain.reason.load()), EndReason::draining);
 }
 
+/// Counts the bytes of a body of ten, of which nothing is carried.
+Task<> count_body(Connection connection, Signal* begun) {
+    connection.begin_message();
+    std::size_t left = 10;
+    while (left != 0) {
+        const auto received = co_await connection.read();
+        if (!received) co_return;
+        begun->raise();
+        left -= received.size();
+    }
+    connection.end_message();
+    connection.write("counted");
+    co_await connection.flush();
+    while (auto received = co_await connection.read()) begun->raise();
+}
+
+TEST(NetworkDrain, a_connection_is_not_idle_within_a_message) {
+    Signal begun;
+    Engine engine{[&](Connection connection) { return count_body(std::move(connection), &begun); }};
+    ClientSocket client = engine.connect();
+    client.send("01234");
+    begun.wait();
+    engine.drain(60s);
+    for (unsigned pass = 0; pass < 3; ++pass) engine.on_reactor([] {});
+    client.send("56789");
+    EXPECT_EQ(client.receive_rest(), (ClientSocket::Rest{"counted", 0}));
+    client.close();
+    engine.join();
+}
+
 TEST(NetworkDrain, nobody_waits_for_a_grace_that_nobody_needs) {
     ManualClock clock;
     EngineOptions options;

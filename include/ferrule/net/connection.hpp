@@ -291,9 +291,9 @@ public:
     [[nodiscard]] ReadResult take_carried() { return detail::take_carried_of_connection(state()); }
 
     /// Says that the peer is in the middle of a message although nothing is carried, because what comes of it is
-    /// consumed at once: a long body. From now until `end_message` its least rate holds
-    /// (NetworkOptions::receive_rate_min), which a drip of bytes would otherwise escape by never leaving anything
-    /// behind. Nothing when there is no such rate.
+    /// consumed at once: a long body. From now until `end_message` a drain does not take the connection for idle, and
+    /// its least rate holds, where there is one (NetworkOptions::receive_rate_min), which a drip of bytes would
+    /// otherwise escape by never leaving anything behind.
     ///
     /// ```cpp
     /// Task<> store(Connection& connection, std::size_t left) {

@@ -103,6 +103,7 @@ struct ConnectionState {
     std::uint8_t stream_class : 2 = 0;  // 0: no stream; otherwise the size of the blocks that it is received into
     std::uint8_t stream_signs : 4 = 0;  // receives in a row that speak against what stream_class says
     bool close_linked : 1 = false;      // the close is linked to the last send
+    bool in_message : 1 = false;        // Connection::begin_message has said so
 };
 static_assert(sizeof(ConnectionState) <= 128);
 
