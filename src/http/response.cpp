@@ -48,6 +48,7 @@ void write_chunk_head(char* at, std::size_t size) noexcept {
 }
 
 char* put(char* at, std::string_view text) noexcept {
+    if (text.empty()) return at;  // it may be nowhere
     std::memcpy(at, text.data(), text.size());
     return at + text.size();
 }

@@ -337,6 +337,7 @@ Environment& Session::handler_environment(Environment& inherited) noexcept {
 void Session::handler_waits() {
     service_->counters.handlers.add();
     handler_waits_ = true;
+    if (upgraded_) return;
     output_.wait(response_->ended());
     if (options_->handler_timeout.count() > 0) {
         handler_due_ns_ = service_->reactor().now_ns() + nanoseconds(options_->handler_timeout);
@@ -458,7 +459,7 @@ void Session::next_exchange() noexcept {
 bool Session::closes_behind(bool whole) noexcept {
     const Body& body = exchange_->body;
     if (output_.waited()) draining_ = draining();
-    if (!request_->head_.parser().keep_alive() || response_->close_wanted_ || draining_ ||
+    if (!request_->head_.parser().keep_alive() || response_->close_wanted_ || draining_ || expired_ ||
         requests_ == options_->requests_per_connection)
         closing_ = true;
     // Of a body that nobody reads any more.

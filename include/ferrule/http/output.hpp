@@ -52,6 +52,7 @@ public:
     void retreat(std::size_t bytes) noexcept { at_ -= bytes; }
     /// There is room.
     void put(std::string_view text) noexcept {
+        if (text.empty()) return;  // it may be nowhere
         std::memcpy(at_, text.data(), text.size());
         at_ += text.size();
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 // Everything of the server layer.
+#include <ferrule/http/chunked_decoder.hpp>
 #include <ferrule/http/request.hpp>
 #include <ferrule/http/response.hpp>
 #include <ferrule/http/router.hpp>
