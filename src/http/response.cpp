@@ -606,6 +606,10 @@ bool Response::restart() noexcept {
     return true;
 }
 
+void Response::abandon() noexcept {
+    if (!restart()) session_->abandon();
+}
+
 /// For the next request.
 void Response::forget() noexcept {
     status_ = Status::ok;

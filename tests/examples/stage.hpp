@@ -5,6 +5,7 @@
 #include <ferrule/admin/admin_port.hpp>
 #include <ferrule/fs/directory.hpp>
 #include <ferrule/fs/file.hpp>
+#include <ferrule/http/compressed_body.hpp>
 #include <ferrule/http/compression.hpp>
 #include <ferrule/http/content_coding.hpp>
 #include <ferrule/http/json_writer.hpp>

@@ -167,6 +167,9 @@ public:
     /// Forgets everything, as if nothing had been said, for another answer. False, and nothing changes, when a part of
     /// it has left.
     bool restart() noexcept;
+    /// Says that what was said cannot be brought to its end: it is as if nothing had been said or, when a part of it
+    /// has left, the connection is aborted.
+    void abandon() noexcept;
 
 private:
     friend class detail::Session;
