@@ -1,5 +1,6 @@
 // The endpoints on which public HTTP benchmarks rank servers, as an application writes them: nothing is worked out
 // before it is asked for.
+#include <ferrule/http/compressed_body.hpp>
 #include <ferrule/http/json_writer.hpp>
 #include <ferrule/http/router.hpp>
 #include <ferrule/http/server.hpp>
@@ -17,6 +18,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -81,6 +83,17 @@ void write_item(JsonWriter& json, const Item& item, std::int64_t factor) {
     json.end_object();
 }
 
+void write_items(ferrule::http::CompressedBody& body, std::span<const Item> items, std::int64_t factor) {
+    JsonWriter json(body);
+    json.begin_object();
+    json.begin_array("items");
+    for (const Item& item : items) write_item(json, item, factor);
+    json.end_array();
+    json.member("count", items.size());
+    json.end_object();
+    json.finish();
+}
+
 std::optional<std::int64_t> integer(std::string_view text) {
     std::int64_t number = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -130,20 +143,14 @@ void pipeline(Request&, Response& response) {
     response.send("ok");
 }
 
-void json_items(const std::vector<Item>& items, Request& request, Response& response) {
+Task<> json_items(const std::vector<Item>& items, Request& request, Response& response) {
     const auto count = request.parameter<std::size_t>("count");
     const auto factor = integer(request.query_parameter("m").value_or("1"));
-    if (!count || *count == 0 || *count > items.size()) return refuse(response, Status::not_found);
-    if (!factor) return refuse(response, Status::bad_request);
-    response.content_type("application/json");
-    JsonWriter json(response);
-    json.begin_object();
-    json.begin_array("items");
-    for (std::size_t index = 0; index < *count; ++index) write_item(json, items[index], *factor);
-    json.end_array();
-    json.member("count", *count);
-    json.end_object();
-    json.finish();
+    if (!count || *count == 0 || *count > items.size()) co_return refuse(response, Status::not_found);
+    if (!factor) co_return refuse(response, Status::bad_request);
+    ferrule::http::CompressedBody body(request, response, "application/json");
+    write_items(body, std::span(items).first(*count), *factor);
+    co_await body.finish();
 }
 
 Task<> upload(Request& request, Response& response) {
@@ -166,7 +173,7 @@ ferrule::http::Router routes(const std::vector<Item>& items) {
     router.post("/baseline11", baseline_with_body);
     router.get("/pipeline", pipeline);
     router.get("/json/{count:int}",
-               [&items](Request& request, Response& response) { json_items(items, request, response); });
+               [&items](Request& request, Response& response) { return json_items(items, request, response); });
     router.post("/upload", upload);
     router.get("/delay/{ms:int}", delay);
     return router;

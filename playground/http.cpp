@@ -1,5 +1,6 @@
 // A small service on the HTTP layer: routes, JSON, bodies in both directions, server-sent events. A handler that has to
 // wait is a coroutine; one that has not may be a plain function.
+#include <ferrule/http/compressed_body.hpp>
 #include <ferrule/http/json_writer.hpp>
 #include <ferrule/http/router.hpp>
 #include <ferrule/http/server.hpp>
@@ -186,6 +187,13 @@ Task<> send_events(Request& request, Response& response) {
     }
 }
 
+// By gzip or br, for clients that say they like it.
+Task<> show_compressed(Request& request, Response& response) {
+    ferrule::http::CompressedBody body(request, response, plain_text);
+    for (int number = 1; number <= 500; ++number) body.write("compressed line " + std::to_string(number) + "\n");
+    co_await body.finish();
+}
+
 void show_page(Request&, Response& response) {
     response.content_type("text/html; charset=utf-8");
     response.send(page);
@@ -226,6 +234,7 @@ ferrule::http::Router routes() {
     router.get("/query", show_query);
     router.get("/stream/{count:int}", stream_lines);
     router.get("/events", send_events);
+    router.get("/compressed", show_compressed);
     router.get("/page", show_page);
     router.get("/status/{code:int}", answer_status);
     router.get("/slow/{ms:int}", answer_later);

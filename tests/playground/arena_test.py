@@ -3,6 +3,7 @@
 Usage: arena_test.py ARENA ITEMS, where ARENA is the program and ITEMS its data set.
 """
 
+import gzip
 import http.client
 import json
 import pathlib
@@ -91,6 +92,18 @@ class Arena(unittest.TestCase):
             self.assertEqual((status, headers["Content-Type"]), (200, "application/json"))
             self.assertIsNone(headers["Content-Encoding"])
             self.assertEqual(json.loads(body), {"items": expected, "count": count})
+
+    def test_json_is_compressed_for_those_who_ask(self):
+        plain = self.ask("GET", "/json/50?m=3")[2]
+        status, headers, body = self.ask("GET", "/json/50?m=3", headers={"Accept-Encoding": "gzip"})
+        self.assertEqual((status, headers["Content-Encoding"], headers["Vary"]), (200, "gzip", "Accept-Encoding"))
+        self.assertEqual(gzip.decompress(body), plain)
+        self.assertLess(len(body), len(plain) / 2)
+        status, headers, body = self.ask("GET", "/json/50?m=3", headers={"Accept-Encoding": "gzip, br"})
+        self.assertEqual((status, headers["Content-Encoding"]), (200, "br"))
+        self.assertLess(len(body), len(plain) / 2)
+        for refused in ("identity", "gzip;q=0", "zstd"):
+            self.assertEqual(self.ask("GET", "/json/50?m=3", headers={"Accept-Encoding": refused})[2], plain)
 
     def test_json_refuses_what_is_not_there(self):
         for target, expected in (("/json/0?m=1", 404), ("/json/51?m=1", 404), ("/json/x?m=1", 404), ("/json/-1?m=1", 404), ("/json/5?m=x", 400)):
