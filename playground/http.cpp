@@ -81,6 +81,7 @@ Task<> echo(Request& request, Response& response) {
         const auto sent = co_await response.write_all(piece);
         if (!sent) co_return;
     }
+    if (!response.begun()) response.send();  // there was nothing to send back
 }
 
 // CRC-32 as in Ethernet and gzip.
@@ -246,6 +247,7 @@ ferrule::http::Router routes() {
 
 int main(int count, char** arguments) {
     ferrule::ServerOptions options;
+    std::uint32_t drain_grace_ms = 1000;
     playground::CommandLine line("http", "A small HTTP service.");
     line.add("--host", "ADDRESS", "where to listen: an IPv4 or IPv6 address, unix:PATH; default: everywhere",
              options.host);
@@ -253,7 +255,10 @@ int main(int count, char** arguments) {
     line.add("--reactors", "NUMBER", "threads, each with its own ring; default: one per CPU", options.reactors);
     line.add("--restart-socket", "PATH", "takes over from the process that serves this path; serves it afterwards",
              options.restart_path);
+    line.add("--drain-grace", "MILLISECONDS", "at its end, idle clients may ask once more for so long; default 1000",
+             drain_grace_ms);
     line.parse(count, arguments);
+    options.network.drain_grace = std::chrono::milliseconds(drain_grace_ms);
 
     try {
         const ferrule::http::Router router = routes();
