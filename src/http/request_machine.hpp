@@ -8,6 +8,7 @@
 #include "http/method_table.hpp"
 
 #include <cstring>
+#include <iterator>
 
 namespace ferrule::inline v0::http {
 
@@ -58,6 +59,15 @@ private:
             state.phase = in_method;
         }
         const char* const line_end = bytes.line_end(line);
+        // Nearly all are GET, which needs no looking for its end.
+        constexpr std::string_view get = "GET ";
+        if (state.phase == in_method && at == line && line_end - at >= std::ssize(get) &&
+            std::memcmp(at, get.data(), get.size()) == 0) {
+            parser.method_size_ = static_cast<std::uint8_t>(get.size() - 1);
+            parser.method_ = Method::get;
+            state.phase = in_target;
+            at += get.size();
+        }
         if (state.phase == in_method) {
             const char* const method_end = line_end - line > method_size_max ? line + method_size_max + 1 : line_end;
             at = Scan::token_end(base, at, method_end);
