@@ -378,8 +378,9 @@ bool Session::finish_request() {
     if (aborts_) [[unlikely]]
         return true;
     ++answered_;
-    const bool whole = output_.finish() && !exchange.shared_body && !response_->end_waits_;
-    if (!whole || (!closing_ && !body_read())) [[unlikely]]
+    if (!closing_ && !body_read()) [[unlikely]]
+        return false;
+    if (!output_.finish() || exchange.shared_body || response_->end_waits_) [[unlikely]]
         return false;
     next_exchange();
     return true;
@@ -400,6 +401,10 @@ bool Session::handler_waited() {
 }
 
 Task<> Session::finish_slowly() {
+    if (!closing_ && !body_read()) {
+        auto skipping = finish_body();
+        co_await std::move(skipping);
+    }
     auto pushing = push_output(false);
     auto pushed = co_await std::move(pushing);
     if (pushed && response_->end_waits_) {
@@ -413,15 +418,23 @@ Task<> Session::finish_slowly() {
     }
     static_cast<void>(output_.finish());
     exchange_->shared_body.reset();
-    if (!closing_ && !body_read()) {
-        auto flushing = push_output(true);
-        const auto flushed = co_await std::move(flushing);
-        if (!flushed) flush_failed();
-        if (exchange_->body.continue_wanted) closing_ = true;  // nobody knows whether the body comes
-        auto skipping = skip_body();
-        co_await std::move(skipping);
-    }
     if (!closing_) next_exchange();
+}
+
+/// The answer is made, and the body has not been read. Its end waits for that of the body: a proxy that has the one may
+/// take the connection for free, whatever it owes of the other, and what comes next would be read as the rest of the
+/// body (HAProxy 2.6 does). Where it cannot wait, nothing is read behind it.
+Task<> Session::finish_body() {
+    const Exchange& exchange = *exchange_;
+    if (exchange.body.continue_wanted || output_.left() || exchange.shared_body || response_->end_waits_) {
+        // Nobody knows whether the body comes, or the answer has left.
+        closing_ = true;
+        co_return;
+    }
+    output_.wait(false);
+    if (unsent() != 0) flush_beside();
+    auto skipping = skip_body();
+    co_await std::move(skipping);
 }
 
 /// Reads what the handler has left of the body.

@@ -4,6 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -91,6 +95,23 @@ TEST(ServeRefusing, UnreadBodies) {
     EXPECT_TRUE(same(served.answers(large + get("/")), ok("ignored", "Connection: close\r\n")));
     const std::string chunks = chunked("/ignore", times(20, "2710\r\n" + letters(10'000) + "\r\n") + "0\r\n\r\n");
     EXPECT_TRUE(same(served.answers(chunks + get("/")), ok("ignored")));
+}
+
+// H1-10: a proxy that has the whole answer may send the next request on the connection, though it owes a part of the
+// body: that must not be read as its rest. So the answer waits for the body; those before it do not.
+TEST(ServeRefusing, AnswersWaitForUnreadBodies) {
+    Served<SiteHandler> served{site};
+    ClientSocket client = served.connect();
+    client.send(get("/") + "POST /ignore HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhello");
+    constexpr std::size_t date_bytes = std::string_view("Sun, 06 Nov 1994 08:49:37 GMT").size();
+    EXPECT_EQ(without_dates(client.receive(ok("ok").size() - std::string_view("now").size() + date_bytes)), ok("ok"));
+    EXPECT_EQ(served.answers(get("/")), ok("ok"));
+    char byte = 0;
+    EXPECT_EQ(::recv(client.number(), &byte, 1, MSG_DONTWAIT), -1);
+    EXPECT_EQ(errno, EAGAIN);
+    client.send("world" + get("/"));
+    client.shutdown_write();
+    EXPECT_TRUE(same(without_dates(client.receive_rest().bytes), ok("ignored") + ok("ok")));
 }
 
 TEST(ServeRefusing, RequestsPerConnection) {

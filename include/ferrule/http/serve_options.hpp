@@ -24,8 +24,8 @@ struct ServeOptions {
     std::chrono::milliseconds handler_timeout{0};
     /// Bytes of a request's body: 413. Handlers have bounds of their own (Request::collect).
     std::uint64_t body_limit = 64ull << 20;
-    /// Bytes of a body that its handler has not read and that are read for it, so that the connection can go on; when
-    /// more would be, it is closed.
+    /// Bytes of a body that its handler has not read and that are read for it, before its answer is sent, so that the
+    /// connection can go on; when more would be, it is closed. It is closed, too, when the answer has begun to leave.
     std::uint64_t unread_limit = 64u << 10;
     /// Requests that are answered by one send at most, when they are there together.
     std::uint32_t pipeline_limit = 64;

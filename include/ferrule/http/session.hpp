@@ -187,6 +187,7 @@ private:
     bool piece_at_hand();
     void consume_piece();
     void body_failed();
+    Task<> finish_body();
     Task<> skip_body();
     bool make_room(std::span<char>& collected, std::size_t size, std::size_t more, std::uint64_t limit);
     void fail_body(Status status) noexcept;
