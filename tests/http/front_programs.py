@@ -245,7 +245,8 @@ sub vcl_recv {{
 sub vcl_backend_fetch {{ return (fetch); }}
 """)
         host, port = addresses[0]
-        settings = ("thread_pool_min=10", "thread_pools=1", "max_retries=0", "http_req_hdr_len=16384", "timeout_idle=60")
+        # Where a request has more than http_max_hdr, Varnish leaves out its own field, which tells that it knows the request.
+        settings = ("thread_pool_min=10", "thread_pools=1", "max_retries=0", "http_req_hdr_len=16384", "http_max_hdr=512", "timeout_idle=60")
         return [program, "-F", "-j", "none", "-n", str(folder / "work"), "-a", f"{host}:{port}", "-f", str(folder / "front.vcl"),
                 "-s", "malloc,32m", "-T", "none", *itertools.chain.from_iterable(("-p", setting) for setting in settings)]
 
