@@ -5,8 +5,7 @@
 
 namespace ferrule::inline v0::http {
 
-std::uint32_t check_limit(const char* name, std::uint32_t value, std::uint32_t most) {
-    if (value <= most) return value;
+void refuse_limit(const char* name, std::uint32_t value, std::uint32_t most) {
     throw std::invalid_argument(std::string("HeadLimits::") + name + " is " + std::to_string(value) +
                                 "; it can be at most " + std::to_string(most));
 }

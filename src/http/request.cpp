@@ -73,7 +73,7 @@ std::optional<std::string_view> Request::query_parameter(std::string_view name) 
 
 void Request::add_parameter(std::string_view name, std::string_view value) {
     if (parameter_count_ == parameters_max) throw std::length_error("a route with more than 16 parameters");
-    parameters_[parameter_count_++] = {name, value};
+    std::construct_at(&parameters_[parameter_count_++], name, value);
 }
 
 bool Request::body_complete() const noexcept {

@@ -145,8 +145,13 @@ std::string_view Response::checked(std::string_view name, std::string_view value
     if (!is_token(name)) throw InvalidField(quoted(name) + " has a name that is no token");
     if (is_managed(name) || (behind && belongs_in_front(name)))
         throw InvalidField(quoted(name) + (is_managed(name) ? " is set by the server" : " cannot be a trailer"));
+    return checked_value(name, value);
+}
+
+std::string_view Response::checked_value(std::string_view name, std::string_view value) {
     const std::string_view sent = trimmed(value);
-    if (!is_field_value(sent)) throw InvalidField(quoted(name) + " has a control character in its value");
+    if (!is_field_value(sent)) [[unlikely]]
+        throw InvalidField(quoted(name) + " has a control character in its value");
     return sent;
 }
 
@@ -166,9 +171,18 @@ void Response::add_line(Lines& lines, std::string_view name, std::string_view va
 
 void Response::header(std::string_view name, std::string_view value) {
     check_not_begun("Response::header");
-    const std::string_view sent = checked(name, value, false);
+    add_header(name, checked(name, value, false));
+}
+
+void Response::content_type(std::string_view type) {
+    check_not_begun("Response::content_type");
+    constexpr std::string_view name = "Content-Type";
+    add_header(name, checked_value(name, type));
+}
+
+void Response::add_header(std::string_view name, std::string_view value) {
     if (headers_.data == nullptr) headers_ = {first_lines_.data(), 0, static_cast<std::uint32_t>(first_lines_.size())};
-    add_line(headers_, name, sent);
+    add_line(headers_, name, value);
     said_ = true;
 }
 

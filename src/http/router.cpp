@@ -7,15 +7,11 @@ namespace ferrule::inline v0::http {
 
 static_assert(RouteTree::parameters_max <= Request::parameters_max);
 
-namespace detail {
+namespace {
 
 Task<> ended_task() {
     co_return;
 }
-
-}  // namespace detail
-
-namespace {
 
 void answer(Response& response, Status status, std::string_view text) {
     response.status(status);
@@ -54,6 +50,11 @@ Router& Router::mount(std::string_view prefix, const Router& other) {
 }
 
 Task<> Router::operator()(Request& request, Response& response) const {
+    Task<> begun = begin(request, response);
+    return begun ? std::move(begun) : ended_task();
+}
+
+Task<> Router::begin(Request& request, Response& response) const {
     const std::string_view path = request.raw_path();
     std::span<char> buffer;
     if (path.find('%') != std::string_view::npos) buffer = request.memory(path.size() * 2);
@@ -63,7 +64,7 @@ Task<> Router::operator()(Request& request, Response& response) const {
         const Route& route = routes_[match.route];
         for (std::uint32_t index = 0; index < match.count; ++index)
             request.add_parameter(route.names[index], match.value(index));
-        return (*route.handler)(request, response);
+        return route.handler->begin(request, response);
     }
     const bool asks = request.method() == Method::options;
     if (match.methods != 0 || (asks && path == "*")) {
@@ -75,15 +76,15 @@ Task<> Router::operator()(Request& request, Response& response) const {
         } else {
             answer(response, Status::method_not_allowed, "the path has no such method\n");
         }
-        return detail::ended_task();
+        return {};
     }
-    if (otherwise_ != nullptr) return (*otherwise_)(request, response);
+    if (otherwise_ != nullptr) return otherwise_->begin(request, response);
     if (request.method() == Method::connect || request.method() == Method::other) {
         answer(response, Status::not_implemented, "the method is not implemented\n");
     } else {
         answer(response, Status::not_found, "no such path\n");
     }
-    return detail::ended_task();
+    return {};
 }
 
 }  // namespace ferrule::inline v0::http

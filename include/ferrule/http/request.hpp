@@ -267,7 +267,9 @@ private:
     Block* blocks_ = nullptr;
     bool split_ = false;
     std::uint8_t parameter_count_ = 0;
-    std::array<Parameter, parameters_max> parameters_;
+    union {  // the first parameter_count_ are there: clearing all of them would cost each batch of requests
+        std::array<Parameter, parameters_max> parameters_;
+    };
 };
 
 }  // namespace ferrule::inline v0::http

@@ -75,7 +75,7 @@ public:
     /// are longer than `headers_bytes_max`.
     void header(std::string_view name, std::string_view value);
     /// Adds a Content-Type.
-    void content_type(std::string_view type) { header("Content-Type", type); }
+    void content_type(std::string_view type);
     /// All headers of a response, in bytes.
     static constexpr std::size_t headers_bytes_max = 32u << 10;
 
@@ -207,8 +207,10 @@ private:
     void forget() noexcept;
     void check_not_begun(const char* call) const;
     struct Lines;
+    void add_header(std::string_view name, std::string_view value);
     void add_line(Lines& lines, std::string_view name, std::string_view value);
     static std::string_view checked(std::string_view name, std::string_view value, bool behind);
+    static std::string_view checked_value(std::string_view name, std::string_view value);
     void* upgrade_to(std::string_view protocol, const void* key);
 
     // Lines as they are sent; at first in `first_lines_`, then in memory of the request.

@@ -21,9 +21,6 @@ namespace ferrule::inline v0::http {
 
 namespace detail {
 
-/// A task that ends when it is awaited: of what is over already.
-[[nodiscard]] FERRULE_EXPORT Task<> ended_task();
-
 /// A handler of any type.
 class RouteHandler {
 public:
@@ -31,7 +28,8 @@ public:
     RouteHandler(const RouteHandler&) = delete;
     RouteHandler& operator=(const RouteHandler&) = delete;
     virtual ~RouteHandler() = default;
-    virtual Task<> operator()(Request& request, Response& response) const = 0;
+    /// None where it has ended already.
+    virtual Task<> begin(Request& request, Response& response) const = 0;
 };
 
 template <class Called>
@@ -39,10 +37,10 @@ class RouteHandlerOf final : public RouteHandler {
 public:
     template <class From>
     explicit RouteHandlerOf(std::in_place_t, From&& called) : called_(std::forward<From>(called)) {}
-    Task<> operator()(Request& request, Response& response) const override {
+    Task<> begin(Request& request, Response& response) const override {
         if constexpr (std::is_void_v<decltype(called_(request, response))>) {
             called_(request, response);
-            return ended_task();
+            return {};
         } else {
             return called_(request, response);
         }
@@ -147,6 +145,8 @@ public:
 
     /// Answers a request.
     FERRULE_EXPORT Task<> operator()(Request& request, Response& response) const;
+    /// The same for `serve`, which does not await what has not to wait: no task where the handler is a plain function.
+    FERRULE_EXPORT Task<> begin(Request& request, Response& response) const;
 
 private:
     struct Route {

@@ -27,6 +27,12 @@ concept Handler = requires(std::remove_reference_t<Called>& called, Request& req
 
 namespace detail {
 
+/// A handler that tells, by an empty task, that it has answered already: a Router.
+template <class Called>
+concept BeginsAtOnce = requires(Called& called, Request& request, Response& response) {
+    { called.begin(request, response) } -> std::same_as<Task<>>;
+};
+
 template <Duplex Stream, class Called>
 Task<> serve_stream(Stream stream, Called handler, const ServeOptions& options) {
     Environment& inherited = co_await this_environment();
@@ -43,6 +49,12 @@ Task<> serve_stream(Stream stream, Called handler, const ServeOptions& options) 
             try {
                 if constexpr (std::is_void_v<decltype(handler(session.request(), session.response()))>) {
                     handler(session.request(), session.response());
+                } else if constexpr (BeginsAtOnce<Called>) {
+                    Task<> begun = handler.begin(session.request(), session.response());
+                    if (begun) {
+                        HandlerAwaiter handling{session, std::move(begun)};
+                        co_await handling;
+                    }
                 } else {
                     HandlerAwaiter handling{session, handler(session.request(), session.response())};
                     co_await handling;
