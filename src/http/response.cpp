@@ -450,7 +450,8 @@ bool Response::write(std::string_view text) {
         become_streamed();
     }
     if (measured_ && text.size() > length_ - written_) count(text.size());
-    if (!write_streamed(text)) return false;
+    write_refused_ = !write_streamed(text);
+    if (write_refused_) return false;
     count(text.size());
     return true;
 }
@@ -496,7 +497,8 @@ std::span<std::byte> Response::span(std::size_t minimum) {
         const bool chunked = form_ == Form::chunked;
         if (minimum + (chunked && !chunk_open_ ? chunk_head_bytes : 0) > output.room()) {
             seal_chunk();
-            if (!output.push()) return {};
+            write_refused_ = !output.push();
+            if (write_refused_) return {};
             const bool room = output.reserve(minimum + chunk_head_bytes);
             FERRULE_ASSERT(room);
         }
@@ -527,20 +529,27 @@ Task<std::expected<void, std::errc>> Response::flush() {
 }
 
 Task<std::expected<void, std::errc>> Response::write_all(std::span<const std::byte> bytes) {
-    constexpr std::size_t part_bytes = 32u << 10;
-    bool fails = false;  // there was no room although all was sent
+    // What fits into the first block finds room sooner or later, however little the stream takes at a time.
+    constexpr std::size_t part_bytes_max = 32u << 10;
+    constexpr std::size_t part_bytes_min = 2048;
+    std::size_t part_bytes = part_bytes_max;
+    bool flushed_before = false;
     while (!bytes.empty()) {
         const auto part = bytes.first(std::min(bytes.size(), part_bytes));
         if (write(part)) {
             bytes = bytes.subspan(part.size());
-            fails = false;
+            flushed_before = false;
             continue;
         }
-        if (fails) co_return std::unexpected(std::errc::no_buffer_space);
+        if (flushed_before && part_bytes == part_bytes_min) {
+            session_->flush_failed();
+            co_return std::unexpected(std::errc::no_buffer_space);
+        }
+        if (flushed_before) part_bytes = part_bytes_min;
         auto flushing = flush();
         const auto flushed = co_await std::move(flushing);
         if (!flushed) co_return flushed;
-        fails = true;
+        flushed_before = true;
     }
     co_return std::expected<void, std::errc>{};
 }
@@ -582,6 +591,7 @@ void Response::end() {
         }
     }
     detail::Output& output = session_->output_;
+    if (write_refused_) session_->abandon();
     switch (form_) {
         case Form::gathered:
             if (discards_) {
@@ -628,7 +638,7 @@ void Response::abandon() noexcept {
 void Response::forget() noexcept {
     status_ = Status::ok;
     form_ = Form::none;
-    said_ = close_wanted_ = discards_ = measured_ = chunk_open_ = end_waits_ = false;
+    said_ = close_wanted_ = discards_ = measured_ = chunk_open_ = end_waits_ = write_refused_ = false;
     length_ = written_ = 0;
     headers_ = {};
     trailers_ = {};

@@ -364,6 +364,8 @@ void Session::handler_failed(std::exception_ptr failure) noexcept {
 
 bool Session::finish_request() {
     const bool refused = handler_waits_ && handler_waited();
+    if (failed_ && !upgraded_) [[unlikely]]
+        abandon();  // nobody is to take what has left for the whole
     if (upgraded_ || aborts_) [[unlikely]]
         return true;
     Exchange& exchange = *exchange_;
@@ -413,7 +415,7 @@ Task<> Session::finish_slowly() {
         pushed = co_await std::move(rest);
     }
     if (!pushed) {
-        flush_failed();
+        abandon();
         co_return;
     }
     static_cast<void>(output_.finish());
@@ -457,6 +459,7 @@ void Session::next_exchange() noexcept {
     if (exchange.head) [[unlikely]] {
         consume_piece();
         if (exchange.body.in_message) end_message();
+        exchange.body = Body{};
         exchange.head.reset();
         view_bytes_ = offset_ = 0;
     } else {

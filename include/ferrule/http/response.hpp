@@ -98,7 +98,8 @@ public:
 
     /// Copies bytes of the body behind those before. False, and nothing is kept, when there is no room, because the
     /// client does not take what waits for it: `co_await flush()`, then write it again; or `write_all`. Small bodies
-    /// always have room. After `send` it throws std::logic_error.
+    /// always have room. A response that ends behind a write that was refused is aborted. After `send` it throws
+    /// std::logic_error.
     bool write(std::string_view text);
     /// As above.
     bool write(std::span<const std::byte> bytes) {
@@ -228,7 +229,8 @@ private:
     bool discards_ = false;  // no body goes out
     bool measured_ = false;  // `length_` was told
     bool chunk_open_ = false;
-    bool end_waits_ = false;       // what ends the chunks has found no room yet
+    bool write_refused_ = false;  // the last write was, and has not been repeated
+    bool end_waits_ = false;      // what ends the chunks has found no room yet
     std::uint32_t length_at_ = 0;  // where the length stands, from the beginning of the response
     std::uint32_t body_at_ = 0;    // where the body begins
     std::uint32_t chunk_at_ = 0;   // where the open chunk begins

@@ -132,6 +132,11 @@ private:
         }
     }
 
+    std::unexpected<std::errc> fail(std::errc error) noexcept {
+        flush_failed();
+        return std::unexpected(error);
+    }
+
     Task<std::expected<void, std::errc>> push_output(bool and_flush) override {
         output_.commit();
         std::size_t shared = 0;  // bytes of the shared body that are written
@@ -143,7 +148,7 @@ private:
             if (room != 0) {
                 const bool written =
                     made != 0 ? output_.push_some(room) : write_shared(shared_body().part(shared, room));
-                if (!written) co_return std::unexpected(std::errc::no_buffer_space);
+                if (!written) co_return fail(std::errc::no_buffer_space);
                 if (made == 0) shared += room;
                 continue;
             }
@@ -153,8 +158,8 @@ private:
                 co_await beside;
             }
             const std::expected<void, std::errc> flushed = co_await stream_.flush();
-            if (!flushed) co_return flushed;
-            if (!waits) co_return std::unexpected(std::errc::no_buffer_space);
+            if (!flushed) co_return fail(flushed.error());
+            if (!waits) co_return fail(std::errc::no_buffer_space);
         }
         if (shared != 0) shared_body().reset();
         if (!and_flush) co_return std::expected<void, std::errc>{};
@@ -163,6 +168,7 @@ private:
             co_await beside;
         }
         const std::expected<void, std::errc> flushed = co_await stream_.flush();
+        if (!flushed) co_return fail(flushed.error());
         co_return flushed;
     }
 
