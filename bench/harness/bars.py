@@ -86,8 +86,10 @@ ROUND_TRIP = Metric("round_trip_us", "round trip to another thread", "µs", 2)
 ITEM = Metric("item_ns", "time per item", "ns", 1)
 DEADLINE = Metric("deadline_ns", "arming and cancelling a deadline", "ns", 1)
 PARSE = Metric("parse_ns", "parsing the head of a request", "ns", 1)
+MAKING = Metric("making_us", "making an answer of 25 items", "µs", 2)
+ROUTE = Metric("route_ns", "finding a route with two parameters", "ns", 1)
 SLEEPER = Metric("bytes_per_sleeper", "resident bytes per sleeping coroutine", "B", 0)
-METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER, ROUND_TRIP, ITEM, DEADLINE, SLEEPER, PARSE)}
+METRICS = {metric.key: metric for metric in (CPU, MEDIAN, SLOPE, PROCESS, START, USER, ROUND_TRIP, ITEM, DEADLINE, SLEEPER, PARSE, MAKING, ROUTE)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,10 @@ SUITES = (
     Suite("user-cost512", "user-space cost, 512 connections", "user-cost", USER, servers=(FERRULE, RAW_LOOP), connections=512),
     Suite("user-cost-pipelined", "user-space cost, 64 connections, pipelined 16 deep", "user-cost", USER, servers=(FERRULE, RAW_LOOP), depth=16),
     Suite("http-parse", "the head of a request with four fields", "parse", PARSE, servers=(FERRULE, FERRULE_PORTABLE, LLHTTP)),
+    Suite("json-text", "25 items as JSON, in memory", "making", MAKING, servers=(FERRULE,)),
+    Suite("json-gzip", "their 4 KiB compressed with gzip, in memory", "making", MAKING, servers=(FERRULE,)),
+    Suite("json-br", "their 4 KiB compressed with br, in memory", "making", MAKING, servers=(FERRULE,)),
+    Suite("route", "one of nine routes, with two parameters", "making", ROUTE, servers=(FERRULE,)),
     Suite("call-spin", "a call to another reactor and back, both spin", "coordination", ROUND_TRIP, servers=(FERRULE,)),
     Suite("call-sleep", "a call to another reactor and back, both sleep", "coordination", ROUND_TRIP, servers=(FERRULE, RAW_EVENTFD)),
     Suite("channel", "a channel between two reactors, in batches", "coordination", ITEM, servers=(FERRULE,)),
@@ -223,6 +229,8 @@ BARS = (
     Bar("user-cost512", USER, RAW_LOOP, 25, difference=True),
     Bar("user-cost-pipelined", USER, RAW_LOOP, 6, difference=True),
     Bar("http-parse", PARSE, "", 120),
+    Bar("json-text", MAKING, "", 2),
+    Bar("route", ROUTE, "", 150),
     Bar("http-parse", PARSE, LLHTTP, 1.0),
     Bar("call-spin", ROUND_TRIP, "", 2),
     Bar("call-sleep", ROUND_TRIP, RAW_EVENTFD, 1.1),

@@ -48,6 +48,8 @@ class Bench:
             return self._user_cost(suite, server)
         if suite.kind == "parse":
             return self._parse(server)
+        if suite.kind == "making":
+            return self._making(suite)
         if suite.kind == "coordination":
             return self._coordination(suite, server)
         with self._farm.running(server, suite) as (port, processes):
@@ -158,6 +160,11 @@ class Bench:
         else:
             command = [self._farm.program(servers.HTTP_PARSE), "portable" if server == bars.FERRULE_PORTABLE else "vector", requests]
         return parse_user_cost(*self._alone(command), key=bars.PARSE.key)
+
+    def _making(self, suite):
+        """A program of one thread that measures itself."""
+        command = [self._farm.program(servers.HTTP_MAKING), suite.name, str(self._milliseconds)]
+        return parse_coordination(*self._alone(command), suite.metric.key)
 
     def _coordination(self, suite, server):
         """A program of two threads that measures itself, one of them on the CPU of the servers, the other on that of the load."""

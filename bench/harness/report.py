@@ -144,7 +144,7 @@ def suite_table(suite, result):
     elif suite.kind == "start":
         header = ("server", "ms to the first answer", "remarks")
         keys = (("start_ms", 2),)
-    elif suite.kind in ("coordination", "parse"):
+    elif suite.kind in ("coordination", "parse", "making"):
         header = ("server", f"{suite.metric.title}, {suite.metric.unit}", "remarks")
         keys = ((suite.metric.key, suite.metric.digits),)
     elif suite.kind == "user-cost":
@@ -194,7 +194,7 @@ def round_length(suite, result):
         return f" of {bars.USER_COST_REQUESTS:,} requests"
     if suite.kind == "parse":
         return f" of {bars.PARSE_REQUESTS:,} requests"
-    is_chosen = suite.is_load or (suite.kind == "coordination" and suite.metric != bars.SLEEPER)
+    is_chosen = suite.is_load or suite.kind == "making" or (suite.kind == "coordination" and suite.metric != bars.SLEEPER)
     return f" of {result['milliseconds']} ms" if is_chosen else ""
 
 

@@ -22,6 +22,8 @@ USER_COST = "user_cost"
 # The program that parses the heads of requests, and the same with llhttp.
 HTTP_PARSE = "http_parse"
 LLHTTP_PARSE = "llhttp_parse"
+# The program that makes answers without a server.
+HTTP_MAKING = "http_making"
 # The program that has a pattern for each thing that reactors do together.
 COORDINATION = "ferrule_coordination"
 # The program that has a pattern for each way of Ferrule to read and write.

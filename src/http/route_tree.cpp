@@ -20,6 +20,12 @@ constexpr std::uint32_t bit_of(Method method) noexcept {
 }
 
 bool is_integer(std::string_view text) noexcept {
+    constexpr std::size_t digits_that_fit = 18;
+    if (text.size() <= digits_that_fit && !text.empty()) {
+        std::size_t digits = 0;
+        while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+        if (digits == text.size()) return true;
+    }
     std::int64_t number = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     return error == std::errc() && end == text.data() + text.size();
@@ -166,17 +172,21 @@ public:
     /// False: the path is none that any route could have.
     bool split() noexcept {
         if (!path_.starts_with('/')) return false;
-        escapes_ = path_.find('%') != std::string_view::npos;
+        escapes_ = !buffer_.empty();
         // One more than any pattern has: only what takes the rest can match then.
         const std::size_t most = tree_.depth_ + 1;
-        for (std::size_t at = 1; at <= path_.size() && count_ < most; ++count_) {
-            const void* slash = std::memchr(path_.data() + at, '/', path_.size() - at);
-            const std::size_t end = slash != nullptr
-                                        ? static_cast<std::size_t>(static_cast<const char*>(slash) - path_.data())
-                                        : path_.size();
-            pieces_[count_] = {path_.data() + at, static_cast<std::uint32_t>(end - at), static_cast<std::uint32_t>(at)};
-            if (escapes_ && !decode(pieces_[count_])) return false;
-            at = end + 1;
+        const char* const begin = path_.data();
+        const char* const end = begin + path_.size();
+        const char* from = begin + 1;
+        // Segments are short: one loop over all of them costs less than a search for the end of each.
+        for (const char* at = from;; ++at) {
+            if (at != end && *at != '/') continue;
+            Piece& piece = pieces_[count_];
+            piece = {from, static_cast<std::uint32_t>(at - from), static_cast<std::uint32_t>(from - begin)};
+            if (escapes_ && !decode(piece)) return false;
+            ++count_;
+            if (at == end || count_ == most) break;
+            from = at + 1;
         }
         return true;
     }
@@ -216,6 +226,14 @@ private:
     }
 
     static std::uint32_t find_literal(const Node& node, std::string_view text) noexcept {
+        constexpr std::size_t few = 8;
+        if (node.literals.size() <= few) {
+            for (const auto& [literal, child] : node.literals) {
+                if (literal.size() == text.size() && std::memcmp(literal.data(), text.data(), text.size()) == 0)
+                    return child;
+            }
+            return none;
+        }
         const auto place = std::ranges::lower_bound(
             node.literals, text, before, [](const auto& literal) { return std::string_view(literal.first); });
         return place != node.literals.end() && place->first == text ? place->second : none;

@@ -70,8 +70,8 @@ public:
         }
     };
     /// Looks for a route. The path is as it was sent, without its query; where it has escapes, `buffer` has to have
-    /// twice its size. Values are views of both. HEAD is led to GET's route where it has none, and allowed where GET
-    /// is; OPTIONS is always among the methods of a path that has any.
+    /// twice its size, and without any it is empty. Values are views of both. HEAD is led to GET's route where it has
+    /// none, and allowed where GET is; OPTIONS is always among the methods of a path that has any.
     FERRULE_EXPORT void find(Method method, std::string_view path, std::span<char> buffer, Match& match) const noexcept;
 
     /// The methods of all routes, as in Match.
