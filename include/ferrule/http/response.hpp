@@ -229,8 +229,8 @@ private:
     bool discards_ = false;  // no body goes out
     bool measured_ = false;  // `length_` was told
     bool chunk_open_ = false;
-    bool write_refused_ = false;  // the last write was, and has not been repeated
-    bool end_waits_ = false;      // what ends the chunks has found no room yet
+    bool write_refused_ = false;   // the last write was, and has not been repeated
+    bool end_waits_ = false;       // what ends the chunks has found no room yet
     std::uint32_t length_at_ = 0;  // where the length stands, from the beginning of the response
     std::uint32_t body_at_ = 0;    // where the body begins
     std::uint32_t chunk_at_ = 0;   // where the open chunk begins

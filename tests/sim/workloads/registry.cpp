@@ -12,7 +12,7 @@ std::span<const Workload> workloads() {
         gateway_workload,      unix_workload,      hop_workload,        hostile_workload,    limits_workload,
         operations_workload,   resolver_workload,  segments_workload,   datagrams_workload,  connect_workload,
         files_workload,        streams_workload,   tcp_proxy_workload,  day_workload,        crossing_workload,
-        coordination_workload, defence_workload,   restart_workload,
+        coordination_workload, defence_workload,   restart_workload,    http_workload,
     };
     return all;
 }

@@ -32,5 +32,6 @@ extern const Workload crossing_workload;
 extern const Workload coordination_workload;
 extern const Workload defence_workload;
 extern const Workload restart_workload;
+extern const Workload http_workload;
 
 }  // namespace ferrule_test
