@@ -31,7 +31,8 @@ bool Output::reserve_slowly(std::size_t bytes) {
             const std::span<std::byte> room = stream_->span(std::min(std::max(bytes, window_bytes_min), writable));
             if (!room.empty()) {
                 window_ = response_ = at_ = reinterpret_cast<char*>(room.data());
-                end_ = at_ + room.size();
+                // More may have come than was asked for, and than a block takes over.
+                end_ = at_ + std::min(room.size(), piece_bytes_max);
                 return true;
             }
         }

@@ -78,6 +78,16 @@ TEST(ServeBodies, WhereThereIsLittleRoom) {
     }
 }
 
+// The window of a connection that has grown holds more than a response is gathered in.
+TEST(ServeBodies, WhereThereIsMuchRoom) {
+    EngineOptions engine;
+    engine.network.write_slab_size = 256u << 10;
+    Served<TestHandler> served{site, {}, engine};
+    EXPECT_TRUE(same(chunked_body(served, get("/stream?size=400000&piece=999")), letters(400'000)));
+    EXPECT_TRUE(same(served.answers(get("/stream?size=60000&piece=999") + get("/")),
+                     response("200 OK", "Content-Length:      60000\r\n", letters(60'000)) + ok("ok")));
+}
+
 Task<> write_all_of_it(http::Request& request, http::Response& response) {
     const std::string text = letters(number_in(request, "size"));
     const auto written = co_await response.write_all(text);
