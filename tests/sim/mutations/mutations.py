@@ -56,6 +56,11 @@ SEMAPHORE = "src/task/semaphore.cpp"
 CHANNEL = "include/ferrule/task/channel.hpp"
 ENGINE = "src/server/engine.cpp"
 RESTARTING = "src/server/engine_restarting.cpp"
+HTTP_SESSION = "src/http/session.cpp"
+HTTP_BODY = "src/http/session_body.cpp"
+HTTP_RESPONSE = "src/http/response.cpp"
+HTTP_FIELDS = "src/http/field_rules.hpp"
+HTTP_CHUNKS = "src/http/chunked_decoder.cpp"
 
 MUTATIONS = [
     Mutation(
@@ -544,6 +549,118 @@ MUTATIONS = [
         "    if (!successor_ready_) {",
         "    if (!successor_ready_ && !MUTATED) {",
     ),
+    Mutation(
+        "answers-wait-for-a-handler",
+        "answers that are made are not sent while the handler of the next request waits",
+        HTTP_SESSION,
+        "    if (unsent() != 0) flush_beside();\n}\n\nvoid Session::handler_failed",
+        "    if (unsent() != 0 && !MUTATED) flush_beside();\n}\n\nvoid Session::handler_failed",
+    ),
+    Mutation(
+        "split-head-begins-too-early",
+        "a head of which the rest is still to come is read from the beginning of the request before it",
+        HTTP_SESSION,
+        "    if (offset_ != 0) consume(offset_, offset_);\n    const std::size_t bytes",
+        "    if (offset_ != 0 && !MUTATED) consume(offset_, offset_);\n    const std::size_t bytes",
+    ),
+    Mutation(
+        "body-at-hand-is-the-next-request",
+        "the next request is looked for in a body that came with its head",
+        HTTP_SESSION,
+        "            request_end_ += length;",
+        "            if (!MUTATED) request_end_ += length;",
+    ),
+    Mutation(
+        "unread-body-is-the-next-request",
+        "the next request is looked for in a body that its handler has not read",
+        HTTP_SESSION,
+        "    ++answered_;\n    if (!closing_ && !body_read()) [[unlikely]]",
+        "    ++answered_;\n    if (!MUTATED && !closing_ && !body_read()) [[unlikely]]",
+    ),
+    Mutation(
+        "close-not-kept",
+        "a connection goes on behind a request that was to be the last",
+        HTTP_SESSION,
+        "    if (!request_->head_.parser().keep_alive() || response_->close_wanted_",
+        "    if ((!MUTATED && !request_->head_.parser().keep_alive()) || response_->close_wanted_",
+    ),
+    Mutation(
+        "body-for-head",
+        "HEAD is answered with a body",
+        HTTP_SESSION,
+        "    response_->discards_ = parser.method() == Method::head;\n    const std::size_t head_size",
+        "    response_->discards_ = parser.method() == Method::head && !MUTATED;\n    const std::size_t head_size",
+    ),
+    Mutation(
+        "head-without-deadline",
+        "a head may take as long as it likes",
+        HTTP_SESSION,
+        "    if (options_->head_timeout.count() == 0) return;",
+        "    if (options_->head_timeout.count() == 0 || MUTATED) return;",
+    ),
+    Mutation(
+        "slow-body-for-ever",
+        "the time that a body was waited for is not counted when some of it has come",
+        HTTP_BODY,
+        "            std::min(window_ns(*options_), body.credit_ns - std::min(body.credit_ns, waited_ns) + earned_ns);",
+        "            std::min(window_ns(*options_), body.credit_ns - (MUTATED ? 0 : std::min(body.credit_ns, waited_ns)) + earned_ns);",
+    ),
+    Mutation(
+        "never-told-to-go-on",
+        "a body is waited for without the 100 Continue that its client waits for",
+        HTTP_BODY,
+        "            flushes = write(std::as_bytes(std::span{go_on}));",
+        "            flushes = !MUTATED && write(std::as_bytes(std::span{go_on}));",
+    ),
+    Mutation(
+        "told-to-go-on-again",
+        "100 Continue is sent each time that the body is waited for",
+        HTTP_BODY,
+        "        body.continue_wanted = false;\n        if (!response_->begun())",
+        "        body.continue_wanted = MUTATED;\n        if (!response_->begun())",
+    ),
+    Mutation(
+        "last-chunk-forgotten",
+        "a chunked answer has no last chunk",
+        HTTP_RESPONSE,
+        "    output.put(last_chunk);",
+        "    if (!MUTATED) output.put(last_chunk);",
+    ),
+    Mutation(
+        "length-of-four-digits",
+        "the length of a gathered body has its last four digits only",
+        HTTP_RESPONSE,
+        "                } while (bytes != 0);",
+        "                } while (bytes != 0 && !(MUTATED && behind - digit == 4));",
+    ),
+    Mutation(
+        "body-before-its-head",
+        "a large body is sent although its head could not be yet",
+        HTTP_RESPONSE,
+        "    const bool in_order = !session.output_.in_block() || session.output_.push();\n    if (in_order && session.writable() >= body.size() && session.write(bytes_of(body)))",
+        "    const bool in_order = MUTATED || !session.output_.in_block() || session.output_.push();\n    if (in_order && session.writable() >= body.size() && session.write(bytes_of(body)))",
+    ),
+    Mutation(
+        "ends-behind-a-refused-write",
+        "an answer of which a piece was refused is ended as if it were whole",
+        HTTP_RESPONSE,
+        "    if (write_refused_) session_->abandon();",
+        "    if (write_refused_ && !MUTATED) session_->abandon();",
+    ),
+    Mutation(
+        "two-lengths-believed",
+        "a request that says a length and is chunked is taken for a chunked one",
+        HTTP_FIELDS,
+        "    if (state.facts & has_length) return Refusal::coding_and_length;",
+        "    if ((state.facts & has_length) && !MUTATED) return Refusal::coding_and_length;",
+    ),
+    Mutation(
+        "chunk-ends-late",
+        "what stands between a chunk and the end of its line is passed over",
+        HTTP_CHUNKS,
+        "                if (letter != '\\r') return refuse(Refusal::chunk_end, at);",
+        "                if (MUTATED && letter != '\\r') break;\n                if (letter != '\\r') return refuse(Refusal::chunk_end, at);",
+    ),
 ]
 
 HEADER = """#pragma once
@@ -567,6 +684,22 @@ SEEDS = 2000
 
 # Which workload finds what, where it is not the first; only the order in which they are tried follows from it.
 FOUND_BY = {
+    "answers-wait-for-a-handler": "http",
+    "split-head-begins-too-early": "http",
+    "body-at-hand-is-the-next-request": "http",
+    "unread-body-is-the-next-request": "http",
+    "close-not-kept": "http",
+    "body-for-head": "http",
+    "head-without-deadline": "http",
+    "slow-body-for-ever": "http",
+    "never-told-to-go-on": "http",
+    "told-to-go-on-again": "http",
+    "last-chunk-forgotten": "http",
+    "length-of-four-digits": "http",
+    "body-before-its-head": "http",
+    "ends-behind-a-refused-write": "http",
+    "two-lengths-believed": "http",
+    "chunk-ends-late": "http",
     "units-of-a-destroyed-task": "coordination",
     "cancelled-first-blocks-the-line": "coordination",
     "unlocked-for-everybody": "coordination",

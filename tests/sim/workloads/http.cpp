@@ -27,7 +27,7 @@ using ferrule::sim::Random;
 using namespace std::chrono_literals;
 
 // Longer than any fault holds a segment of a good peer back.
-constexpr auto patience = 5min;
+constexpr std::chrono::milliseconds patience = 5min;
 
 // ---- the server ----
 
@@ -89,6 +89,16 @@ Task<> echo_pieces(WorkloadRun* run, http::Request& request, http::Response& res
     if (!response.begun()) response.send();
 }
 
+/// Without a wait; what is made ends where there is no room for more.
+void answer_while_there_is_room(http::Request& request, http::Response& response) {
+    const std::string body = body_of(request);
+    const std::uint64_t piece = std::max<std::uint64_t>(number_in(request, "piece"), 1);
+    for (std::size_t at = 0; at < body.size(); at += piece) {
+        if (!response.write(std::string_view(body).substr(at, piece))) return;
+    }
+    if (body.empty()) response.send();
+}
+
 Task<> answer(WorkloadRun* run, http::Request& request, http::Response& response) {
     const TaskCount count{*run};
     const std::string_view path = request.path();
@@ -104,6 +114,8 @@ Task<> answer(WorkloadRun* run, http::Request& request, http::Response& response
         co_await echo_pieces(run, request, response);
     } else if (path == "/ignore") {
         response.send(body_of(request));
+    } else if (path == "/careless") {
+        answer_while_there_is_room(request, response);
     } else {
         response.status(http::Status::not_found);
         response.send("nothing here");
@@ -164,7 +176,8 @@ Asked ask(Random& random, bool last) {
         }
         if (random.one_in(4)) fields += "Expect: 100-continue\r\n";
     };
-    switch (random.below(6)) {
+    // A server that closes need not read what its handler has left of a body.
+    switch (random.below(last ? 6 : 7)) {
         case 0:
             target = "/whole" + wanted;
             break;
@@ -184,6 +197,21 @@ Asked ask(Random& random, bool last) {
             target = "/relay";
             with_body();
             break;
+        case 6: {
+            // A request in the body of another, which nobody is to answer.
+            const std::string inner = "GET /whole?size=1 HTTP/1.1\r\nHost: simulated\r\n\r\n";
+            asked.size %= 700;
+            target = "/ignore?key=" + std::to_string(asked.key) + "&size=" + std::to_string(asked.size);
+            asked.method = http::Method::post;
+            if (random.one_in(2)) {
+                fields += "Transfer-Encoding: chunked\r\n";
+                body = in_chunks(inner, random);
+            } else {
+                fields += "Content-Length: " + std::to_string(inner.size()) + "\r\n";
+                body = inner;
+            }
+            break;
+        }
         default:
             target = "/whole" + wanted;
             asked.method = http::Method::head;
@@ -202,9 +230,12 @@ public:
 
     /// The response to this. False when it did not come, or not whole, or is not what it has to be.
     bool receive(const Asked& asked) {
-        do {
+        informational_ = 0;
+        for (;;) {
             if (!receive_head()) return false;
-        } while (is_informational(parser_.status()));
+            if (!is_informational(parser_.status())) break;
+            ++informational_;
+        }
         if (parser_.status() == http::Status::service_unavailable) {
             // The network had no room for more of it, or a fault has ended its reading.
             run_->refused(1);
@@ -230,6 +261,8 @@ public:
     [[nodiscard]] bool keeps() const noexcept { return keeps_; }
     /// Whether there is nothing of the next one.
     [[nodiscard]] bool between() const noexcept { return between_ && bytes_.empty(); }
+    /// How many informational ones came before it.
+    [[nodiscard]] std::uint32_t informational() const noexcept { return informational_; }
     /// Whether something was wrong, and has been told.
     [[nodiscard]] bool wrong() const noexcept { return wrong_; }
 
@@ -307,6 +340,7 @@ private:
     std::array<http::FieldPosition, 100> fields_;
     std::string bytes_;
     std::size_t head_bytes_ = 0;
+    std::uint32_t informational_ = 0;
     bool between_ = true;
     bool keeps_ = true;
     bool wrong_ = false;
@@ -391,10 +425,11 @@ void ask_all(WorkloadRun& run, ServerProgram& server, const ClientPlan& plan) {
                    " requests were answered");
 }
 
-// ---- hostile ones ----
+// ---- hostile ones, and ones that wait for something ----
 
 enum class Hostility : std::uint8_t {
     drips_a_head,
+    drips_a_body,
     body_that_stops,
     chunks_of_one_byte,
     noise,
@@ -403,14 +438,67 @@ enum class Hostility : std::uint8_t {
     asks_behind_a_close,
     two_lengths,
     chunk_that_lies,
+    asks_for_more_than_there_is_room,
+    needs_the_first_of_two,
+    waits_to_be_told,
     count_of_hostilities,
 };
+
+/// Receives to the end. What has come must not be the answer of a handler.
+void expect_no_answer(WorkloadRun& run, Peer& peer, std::string_view what) {
+    std::string head(12, '\0');
+    if (!peer.receive_exactly(std::as_writable_bytes(std::span{head}))) return;
+    run.expect(head != "HTTP/1.1 200", std::string(what) + " was answered");
+    peer.receive_to_end();
+}
 
 void drip(WorkloadRun& run, Peer& peer, std::string_view bytes) {
     for (const char byte : bytes) {
         if (!peer.send(std::string_view(&byte, 1))) break;
         run.pause(patience / 16);
     }
+}
+
+/// The second answer takes long: the first must not wait for it.
+void need_the_first_of_two(WorkloadRun& run, Peer& peer, const ClientPlan& plan) {
+    const Asked first{"GET /whole?key=1&size=100 HTTP/1.1\r\nHost: h\r\n\r\n", http::Method::get, 1, 100};
+    const std::string second = "GET /later?us=" + std::to_string(std::chrono::microseconds(3 * patience).count()) +
+                               " HTTP/1.1\r\nHost: h\r\n\r\n";
+    const std::uint64_t begun_ns = run.simulation().now_ns();
+    if (!peer.send(first.request + second)) return;
+    ResponseReader reader{run, peer, plan.name};
+    if (!reader.receive(first)) return;
+    const std::chrono::nanoseconds waited(run.simulation().now_ns() - begun_ns);
+    run.expect(waited < 2 * patience, "an answer has waited for the handler of the next request");
+    peer.shutdown_sending();
+    peer.receive_to_end();
+}
+
+/// Holds its body back until it is told to go on.
+void wait_to_be_told(WorkloadRun& run, Peer& peer, const ClientPlan& plan) {
+    constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+    Random random{plan.seed};
+    Asked asked{"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n", http::Method::post, random.next(),
+                static_cast<std::size_t>(random.between(1, 20'000))};
+    std::string body = Pattern{asked.key}.text(0, asked.size);
+    if (random.one_in(2)) {
+        asked.request += "Transfer-Encoding: chunked\r\n\r\n";
+        body = in_chunks(body, random);
+    } else {
+        asked.request += "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n";
+    }
+    if (!peer.send(asked.request)) return;
+    std::string told(go_on.size(), '\0');
+    if (!peer.receive_exactly(std::as_writable_bytes(std::span{told}))) return;
+    if (told == go_on) {
+        if (!peer.send(body)) return;
+        ResponseReader reader{run, peer, plan.name};
+        reader.receive(asked);
+        run.expect(reader.informational() == 0, "a client was told to go on more than once");
+    } else {
+        run.expect(!told.starts_with("HTTP/1.1 408"), "a client was never told to go on");
+    }
+    peer.shutdown_sending();
     peer.receive_to_end();
 }
 
@@ -422,11 +510,16 @@ void harm(WorkloadRun& run, ServerProgram& server, const ClientPlan& plan, Hosti
     switch (hostility) {
         case Hostility::drips_a_head:
             drip(run, *peer, "GET /whole HTTP/1.1\r\nHost: simulated\r\nX: y\r\n\r\n");
+            expect_no_answer(run, *peer, "a head that came too slowly");
+            break;
+        case Hostility::drips_a_body:
+            if (peer->send(post + "Content-Length: 40\r\n\r\n")) drip(run, *peer, Pattern{plan.seed}.text(0, 40));
+            expect_no_answer(run, *peer, "a body that came too slowly");
             break;
         case Hostility::body_that_stops:
             if (peer->send(post + (random.one_in(2) ? "Content-Length: 1000\r\n\r\nabc"
                                                     : "Transfer-Encoding: chunked\r\n\r\n5\r\nabc")))
-                peer->receive_to_end();
+                expect_no_answer(run, *peer, "half a body");
             break;
         case Hostility::chunks_of_one_byte: {
             std::string flood = post + "Transfer-Encoding: chunked\r\n\r\n";
@@ -464,10 +557,26 @@ void harm(WorkloadRun& run, ServerProgram& server, const ClientPlan& plan, Hosti
             break;
         case Hostility::two_lengths:
             if (peer->send(post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n"))
-                peer->receive_to_end();
+                expect_no_answer(run, *peer, "a body of two lengths");
             break;
         case Hostility::chunk_that_lies:
-            if (peer->send(post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n")) peer->receive_to_end();
+            if (peer->send(post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n"))
+                expect_no_answer(run, *peer, "a chunk that is longer than it says");
+            break;
+        case Hostility::asks_for_more_than_there_is_room: {
+            Asked asked{"", http::Method::get, random.next(), static_cast<std::size_t>(random.below(300'000))};
+            asked.request = "GET /careless?key=" + std::to_string(asked.key) + "&size=" + std::to_string(asked.size) +
+                            "&piece=" + std::to_string(random.between(500, 5000)) + " HTTP/1.1\r\nHost: h\r\n\r\n";
+            // All of it, or no end.
+            ResponseReader reader{run, *peer, plan.name};
+            if (peer->send(asked.request)) reader.receive(asked);
+            break;
+        }
+        case Hostility::needs_the_first_of_two:
+            need_the_first_of_two(run, *peer, plan);
+            break;
+        case Hostility::waits_to_be_told:
+            wait_to_be_told(run, *peer, plan);
             break;
         case Hostility::count_of_hostilities:
             break;
@@ -476,7 +585,9 @@ void harm(WorkloadRun& run, ServerProgram& server, const ClientPlan& plan, Hosti
 
 void run_http(WorkloadRun& run) {
     ferrule::ServerOptions options = run.server_options();
-    options.network.idle_timeout = options.network.read_timeout = options.network.write_timeout = patience;
+    // The HTTP server has deadlines of its own for what it waits for.
+    options.network.idle_timeout = options.network.read_timeout = 0ms;
+    options.network.write_timeout = patience;
     options.network.linger_timeout = 10s;
     options.network.write_overflow =
         run.choose({ferrule::WriteOverflow::grow, ferrule::WriteOverflow::grow, ferrule::WriteOverflow::segmented,
