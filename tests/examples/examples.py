@@ -43,7 +43,7 @@ FENCE = re.compile(r"^\s*```\s*(\S*)\s*(.*?)\s*$")
 OTHER_NAMES_OF_CPP = {"c++", "cc", "cxx", "hpp", "h"}
 # `Task<> serve(Connection connection) {`, `template <class T>`, `struct Served {`; not `co_await ...`, `while (...) {`.
 DECLARATION = re.compile(r"(template\b|(struct|class|enum|union)\s+\w|(?!return\b|co_\w+\b|else\b|auto\b)[\w:]+(<.*>)?[&*]*\s+[&*]*\w+\(.*\)[\s\w]*\{)")
-DEFAULT = re.compile(r"^\|\s*`(\w+)::(\w+)`\s*\|\s*`([^`]+)`\s*\|")
+DEFAULT = re.compile(r"^\|\s*`((?:\w+::)*\w+)::(\w+)`\s*\|\s*`([^`]+)`\s*\|")
 
 
 class Example:

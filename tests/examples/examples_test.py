@@ -97,8 +97,9 @@ class Examples(Checked):
         errors, _, defaults = self.check()
         self.assert_errors(errors)
         self.assertEqual(defaults, 2)
-        self.write("docs/page.md", "| `ReactorOptions::inline_budget` | `127` | why |")
-        self.assert_errors(self.check()[0], "docs/page.md:1:")
+        for wrong in ("ReactorOptions::inline_budget` | `127`", "http::ServeOptions::pipeline_limit` | `65`"):
+            self.write("docs/page.md", f"| `{wrong} | why |")
+            self.assert_errors(self.check()[0], "docs/page.md:1:")
 
 
 class Links(Checked):
