@@ -110,12 +110,9 @@ constexpr bool is_read(KnownField field) noexcept {
     return field != KnownField::unknown && field <= KnownField::upgrade;
 }
 
-template <class Scan>
-Refusal read_request_field(detail::HeadState& state, const char* floor, KnownField field,
-                           std::string_view value) noexcept {
+// Of what requests and responses have in common.
+inline Refusal read_message_field(detail::HeadState& state, KnownField field, std::string_view value) noexcept {
     switch (field) {
-        case KnownField::host:
-            return read_host<Scan>(state, floor, value);
         case KnownField::content_length:
             return read_length(state, value);
         case KnownField::transfer_encoding:
@@ -126,30 +123,23 @@ Refusal read_request_field(detail::HeadState& state, const char* floor, KnownFie
         case KnownField::upgrade:
             state.facts |= has_upgrade;
             break;
-        case KnownField::expect:
-            return read_expectation(state, value);
         default:
             break;
     }
     return Refusal::none;
 }
 
-inline Refusal read_response_field(detail::HeadState& state, KnownField field, std::string_view value) noexcept {
+template <class Scan>
+Refusal read_request_field(detail::HeadState& state, const char* floor, KnownField field,
+                           std::string_view value) noexcept {
     switch (field) {
-        case KnownField::content_length:
-            return read_length(state, value);
-        case KnownField::transfer_encoding:
-            return read_coding(state, value);
-        case KnownField::connection:
-            read_connection(state, value);
-            break;
-        case KnownField::upgrade:
-            state.facts |= has_upgrade;
-            break;
+        case KnownField::host:
+            return read_host<Scan>(state, floor, value);
+        case KnownField::expect:
+            return read_expectation(state, value);
         default:
-            break;
+            return read_message_field(state, field, value);
     }
-    return Refusal::none;
 }
 
 // Whether the connection may be used again, by the version and the Connection field.

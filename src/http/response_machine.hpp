@@ -24,7 +24,7 @@ struct ResponseMachine {
         }
         const ParseState lines = read_field_lines<Scan>(
             bytes, fields,
-            [&state](KnownField field, std::string_view value) { return read_response_field(state, field, value); });
+            [&state](KnownField field, std::string_view value) { return read_message_field(state, field, value); });
         if (lines == ParseState::complete) state.phase = is_complete;
         return lines;
     }

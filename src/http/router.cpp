@@ -57,7 +57,8 @@ Task<> Router::operator()(Request& request, Response& response) const {
 Task<> Router::begin(Request& request, Response& response) const {
     const std::string_view path = request.raw_path();
     std::span<char> buffer;
-    if (path.find('%') != std::string_view::npos) buffer = request.memory(path.size() * 2);
+    // A path without an escape is its own decoded form.
+    if (request.path().data() != path.data()) buffer = request.memory(path.size() * 2);
     RouteTree::Match match;
     tree_.find(request.method(), path, buffer, match);
     if (match.route != RouteTree::none) [[likely]] {
