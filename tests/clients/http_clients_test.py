@@ -533,8 +533,8 @@ class PythonRequests(ClientTest):
         self.assertEqual((compressed.headers["Content-Encoding"], compressed.text), ("gzip", plain.text))
 
 
-class Node(ClientTest):
-    """node's own clients, http.Agent and fetch; undici's pipelining where it is to be had."""
+class NodeClient(ClientTest):
+    """Runs http_client.mjs."""
 
     def node(self, part):
         node = find_program("node")
@@ -543,11 +543,19 @@ class Node(ClientTest):
         said = self.run_client([node, HERE / "http_client.mjs", part, self.url], env=os.environ | {"FERRULE_NODE_MODULES": str(NODE_MODULES)})
         self.assertEqual(said.stdout.decode().splitlines()[-1], "all is well", said)
 
+
+class Node(NodeClient):
+    """node's own clients, http.Agent and fetch."""
+
     def test_the_agent(self):
         self.node("agent")
 
     def test_fetch(self):
         self.node("fetch")
+
+
+class Undici(NodeClient):
+    """The client behind fetch by itself, which can pipeline."""
 
     def test_undici(self):
         if not (NODE_MODULES / "undici").exists():
@@ -814,10 +822,12 @@ class Restart(Restarts):
         self.under_wrk(3)
 
 
-class RestartTenTimes(Restarts):
+class RestartTenTimesUnderWrk(Restarts):
     def test_under_wrk(self):
         self.under_wrk(10)
 
+
+class RestartTenTimesUnderAutocannon(Restarts):
     def test_under_autocannon(self):
         self.under_autocannon(10)
 
@@ -859,13 +869,6 @@ class Load(ClientTest):
             self.assertIn(f"{requests_in_all} succeeded, 0 failed, 0 errored, 0 timeout", said)
             self.assertIn(f"status codes: {requests_in_all} 2xx, 0 3xx, 0 4xx, 0 5xx", said)
 
-    def test_autocannon(self):
-        node = find_program("node")
-        if not (NODE_MODULES / "autocannon").exists():
-            self.skipTest("autocannon is not in FERRULE_NODE_MODULES")
-        found = json.loads(self.run_client([node, HERE / "http_client.mjs", "autocannon", f"{self.url}/hello/somebody", "8", "5000"]).stdout)
-        self.assertEqual((found["2xx"], found["non2xx"], found["errors"], found["timeouts"]), (5000, 0, 0, 0))
-
     def test_ab(self):
         (self.path / "body").write_bytes(random_bytes(5000))
         for requests_in_all, arguments in (
@@ -880,6 +883,15 @@ class Load(ClientTest):
             self.assertNotIn("Non-2xx", said)
             if "-k" in arguments:
                 self.assertRegex(said, rf"Keep-Alive requests: +{requests_in_all}\n")
+
+
+class Autocannon(ClientTest):
+    def test_autocannon(self):
+        node = find_program("node")
+        if not (NODE_MODULES / "autocannon").exists():
+            self.skipTest("autocannon is not in FERRULE_NODE_MODULES")
+        found = json.loads(self.run_client([node, HERE / "http_client.mjs", "autocannon", f"{self.url}/hello/somebody", "8", "5000"]).stdout)
+        self.assertEqual((found["2xx"], found["non2xx"], found["errors"], found["timeouts"]), (5000, 0, 0, 0))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
     probe.py [--host HOST] [--wait SECONDS] [--jobs N] [--list] PORT [case ...]
     probe.py [...] -- program argument ...
 
-The second form starts the program, reads the port from the first line that it prints, and ends it with SIGTERM. Prints what fails, a line for
+The second form is for a program of ours: it starts it, reads the port from the first line that it prints, ends it with SIGTERM, and
+expects the very status with which ours refuses a case. Prints what fails, a line for
 each case with --list, and how many passed. Exit status 1: one that is scored (must, should or may) did not.
 """
 
@@ -232,7 +233,10 @@ def run(case, options):
                 break
     finally:
         connection.close()
-    return any(holds(choice, answers) for choice in case.allowed.split("|")), answers
+    passed = any(holds(choice, answers) for choice in case.allowed.split("|"))
+    if options.is_ours and case.here.isdigit():
+        passed = passed and any(answer.status == int(case.here) for answer in answers)
+    return passed, answers
 
 
 def judge(options):
@@ -252,7 +256,7 @@ def judge(options):
                 )
                 print(f"{'passed' if passed else 'FAILED'} {case.level:6} {case.id}: {came}" + ("" if passed else f"; allowed: {case.allowed}"))
     print(f"{len(cases) - len(failed)} of {len(cases)} cases, {scored - sum(case.level != 'free' for case in failed)} of {scored} that are scored")
-    return 1 if any(case.level != "free" for case in failed) else 0
+    return 1 if any(options.is_ours or case.level != "free" for case in failed) else 0
 
 
 def main():
@@ -270,6 +274,7 @@ def main():
         parser.add_argument("port", type=int)
     parser.add_argument("cases", nargs="*", help="only these")
     options = parser.parse_args(arguments)
+    options.is_ours = bool(program)
     if not program:
         return judge(options)
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
