@@ -2,6 +2,7 @@
 
 #include <ferrule/http/chunked_decoder.hpp>
 #include <ferrule/http/field.hpp>
+#include <ferrule/http/limits.hpp>
 #include <ferrule/http/request.hpp>
 #include <ferrule/http/request_parser.hpp>
 #include <ferrule/http/response.hpp>
@@ -40,19 +41,23 @@ struct Body {
     std::optional<ChunkedDecoder> decoder;
 };
 
-// What a connection needs while a request, or the beginning of one, is there: from the reactor's pool of frames. The
+// What a connection needs while a request, or the beginning of one, is there: see ServeService::take_exchange. The
 // places of the fields are behind it.
 struct Exchange {
-    Exchange(Session& session, const HeadLimits& limits, std::size_t its_bytes) noexcept(false)
-        : bytes(its_bytes), field_limit(limits.fields), parser(limits), request(session), response(session) {}
+    Exchange(Session& session, const HeadLimits& its_limits)
+        : limits(its_limits), parser(limits), request(session), response(session) {
+        // An answer asks it for method and version, also one to what is no request.
+        request.head_ = RequestHead({}, parser, fields());
+    }
 
     static std::size_t bytes_for(const HeadLimits& limits) noexcept {
         return sizeof(Exchange) + limits.fields * sizeof(FieldPosition);
     }
-    std::span<FieldPosition> fields() noexcept { return {reinterpret_cast<FieldPosition*>(this + 1), field_limit}; }
+    std::span<FieldPosition> fields() noexcept { return {reinterpret_cast<FieldPosition*>(this + 1), limits.fields}; }
+    // Between two requests: the next one is of that connection.
+    void pass_to(Session& session) noexcept { request.session_ = response.session_ = &session; }
 
-    std::size_t bytes;
-    std::uint32_t field_limit;
+    HeadLimits limits;
     RequestParser parser;
     Body body;
     ReadResult head;          // when it is not in the view

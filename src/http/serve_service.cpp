@@ -1,10 +1,13 @@
 #include <ferrule/http/session.hpp>
+#include <ferrule/task/host.hpp>
 
 #include "http/date.hpp"
 #include "http/serve_service.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <span>
+#include <utility>
 
 namespace ferrule::inline v0::http::detail {
 
@@ -23,6 +26,28 @@ ServeService::ServeService(Reactor& reactor)
 ServeService& ServeService::of(Reactor& reactor) {
     if (ServeService* there = reactor.find_service<ServeService>()) return *there;
     return reactor.add_service<ServeService>(reactor);
+}
+
+void ServeService::connection_ends() noexcept {
+    counters.connections.subtract();
+    if (counters.connections.value() == 0 && spare_ != nullptr) discard_exchange(std::exchange(spare_, nullptr));
+}
+
+Exchange* ServeService::make_exchange(Session& session, const HeadLimits& limits) {
+    const std::size_t bytes = Exchange::bytes_for(limits);
+    void* memory = allocate_frame(bytes);
+    try {
+        return std::construct_at(static_cast<Exchange*>(memory), session, limits);
+    } catch (...) {
+        deallocate_frame(memory, bytes);
+        throw;
+    }
+}
+
+void ServeService::discard_exchange(Exchange* exchange) noexcept {
+    const std::size_t bytes = Exchange::bytes_for(exchange->limits);
+    std::destroy_at(exchange);
+    deallocate_frame(exchange, bytes);
 }
 
 void ServeService::make_date() {

@@ -84,35 +84,24 @@ Session::Session(Environment& inherited, const ServeOptions& options)
       environment_{&scope_, &service_->reactor(), inherited.trace} {
     timer_.route = service_->timer_route();
     beside_.ended = &beside_ended;
-    service_->counters.connections.add();
+    service_->connection_begins();
 }
 
 Session::~Session() {
-    if (exchange_ != nullptr) give_back_exchange();
+    if (exchange_ != nullptr) ServeService::discard_exchange(exchange_);
     if (timer_.armed()) service_->reactor().timers().disarm(timer_);
-    service_->counters.connections.subtract();
+    service_->connection_ends();
 }
 
 void Session::take_exchange() {
-    const std::size_t bytes = Exchange::bytes_for(options_->limits);
-    void* memory = allocate_frame(bytes);
-    try {
-        exchange_ = std::construct_at(static_cast<Exchange*>(memory), *this, options_->limits, bytes);
-    } catch (...) {
-        deallocate_frame(memory, bytes);
-        throw;
-    }
+    exchange_ = service_->take_exchange(*this, options_->limits);
     request_ = &exchange_->request;
-    // An answer asks it for method and version, also one to what is no request.
-    request_->head_ = RequestHead({}, exchange_->parser, exchange_->fields());
     response_ = &exchange_->response;
 }
 
+/// No request is there, nor the beginning of one.
 void Session::give_back_exchange() noexcept {
-    Exchange* exchange = std::exchange(exchange_, nullptr);
-    const std::size_t bytes = exchange->bytes;
-    std::destroy_at(exchange);
-    deallocate_frame(exchange, bytes);
+    service_->keep_exchange(std::exchange(exchange_, nullptr));
     request_ = nullptr;
     response_ = nullptr;
 }
@@ -132,21 +121,32 @@ void Session::begin(ByteSequence received) {
     deadline_ns_ = 0;
     answered_ = 0;
     draining_ = draining();
-    const Slice first = *received.begin();
+    show(received);
+}
+
+/// The view is the first piece of it.
+void Session::show(ByteSequence there) noexcept {
+    const Slice first = *there.begin();
     view_ = first.text().data();
     view_bytes_ = first.size();
     offset_ = 0;
+    view_is_all_ = first.size() == there.size();
+}
+
+/// There is no view until the next piece is asked for.
+void Session::drop_view() noexcept {
+    view_bytes_ = offset_ = 0;
+    view_is_all_ = false;
 }
 
 /// The view is used up: the next piece of what is there. False: there is none.
 bool Session::next_view() {
+    if (view_is_all_) return false;
     if (view_bytes_ != 0) consume(view_bytes_, view_bytes_);
-    view_bytes_ = offset_ = 0;
+    drop_view();
     const ByteSequence there = buffered();
     if (!there) return false;
-    const Slice first = *there.begin();
-    view_ = first.text().data();
-    view_bytes_ = first.size();
+    show(there);
     return true;
 }
 
@@ -156,8 +156,7 @@ bool Session::extend_view() {
     const std::size_t bytes = view_bytes_ - std::exchange(offset_, 0);
     const ByteSequence there = buffered();
     if (there.size() == bytes) {
-        view_bytes_ = bytes;
-        view_ = (*there.begin()).text().data();
+        show(there);
         return false;
     }
     const Slice joined =
@@ -168,6 +167,7 @@ bool Session::extend_view() {
     }
     view_ = joined.text().data();
     view_bytes_ = joined.size();
+    view_is_all_ = joined.size() == there.size();
     return true;
 }
 
@@ -259,7 +259,7 @@ bool Session::begin_body(std::string_view bytes) {
 bool Session::keep_head(std::size_t head_size) {
     if (offset_ != 0) consume(offset_, offset_);
     exchange_->head = take(head_size);
-    view_bytes_ = offset_ = 0;
+    drop_view();
     if (!exchange_->head) {
         refuse(Status::service_unavailable, "there is no memory for the request");
         return false;
@@ -461,7 +461,7 @@ void Session::next_exchange() noexcept {
         if (exchange.body.in_message) end_message();
         exchange.body = Body{};
         exchange.head.reset();
-        view_bytes_ = offset_ = 0;
+        drop_view();
     } else {
         offset_ = request_end_;
     }

@@ -23,6 +23,7 @@ constexpr Twins all_twins[] = {
     {"token", VectorScan::token_end, PortableScan::token_end, token_character},
     {"value", VectorScan::value_end, PortableScan::value_end, value_character},
     {"target", VectorScan::target_end, PortableScan::target_end, target_character},
+    {"plain host", VectorScan::plain_host_end, PortableScan::plain_host_end, plain_host_character},
 };
 
 // Where both stop, counted from the beginning; the bytes are in memory of exactly their size, so that AddressSanitizer

@@ -20,6 +20,8 @@ struct HeadLimits {
     /// A proxy stands in front. A `Content-Length` with needless zeros at its front is refused then, because the two
     /// might read it differently.
     bool behind_proxy = false;
+
+    friend bool operator==(const HeadLimits&, const HeadLimits&) = default;
 };
 
 }  // namespace ferrule::inline v0::http

@@ -166,6 +166,8 @@ private:
                                                 bool failed) noexcept;
     void take_exchange();
     void give_back_exchange() noexcept;
+    void show(ByteSequence there) noexcept;
+    void drop_view() noexcept;
     bool next_view();
     bool extend_view();
     bool begin_request(std::string_view bytes);
@@ -215,6 +217,7 @@ private:
     std::uint64_t head_due_ns_ = 0;     // of the head whose beginning is there
     std::uint64_t requests_ = 0;        // of this connection so far
     std::uint32_t answered_ = 0;        // of this batch
+    bool view_is_all_ : 1 = false;      // nothing is there behind the view
     bool partial_head_ : 1 = false;     // all that is there is the beginning of a head
     bool closing_ : 1 = false;
     bool draining_ : 1 = false;
