@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>

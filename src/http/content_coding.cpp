@@ -1,4 +1,7 @@
 #include <ferrule/http/content_coding.hpp>
+#include <ferrule/http/field.hpp>
+
+#include "http/characters.hpp"
 
 #include <algorithm>
 
@@ -7,23 +10,6 @@ namespace ferrule::inline v0::http {
 namespace {
 
 constexpr std::uint16_t whole_weight = 1000;
-/// Of what is acceptable only because nothing was said about it: below 0.001, which is the least that can be said.
-constexpr std::uint16_t unsaid_weight = 0;
-
-[[nodiscard]] constexpr char lower(char character) noexcept {
-    return character >= 'A' && character <= 'Z' ? static_cast<char>(character - 'A' + 'a') : character;
-}
-
-[[nodiscard]] bool equal_in_any_case(std::string_view text, std::string_view lower_case) noexcept {
-    return std::ranges::equal(text, lower_case, {}, lower);
-}
-
-[[nodiscard]] std::string_view trim(std::string_view text) noexcept {
-    const std::size_t first = text.find_first_not_of(" \t");
-    if (first == std::string_view::npos) return {};
-    return text.substr(first, text.find_last_not_of(" \t") + 1 - first);
-}
-
 /// `0`, `1`, and up to three digits behind a point (RFC 9110, section 12.4.2), in thousandths.
 [[nodiscard]] std::optional<std::uint16_t> parse_weight(std::string_view text) noexcept {
     if (text.empty() || text.size() > 5 || (text[0] != '0' && text[0] != '1')) return std::nullopt;
@@ -43,26 +29,26 @@ constexpr std::uint16_t unsaid_weight = 0;
 void AcceptEncoding::add(std::string_view value) noexcept {
     while (!value.empty()) {
         const std::size_t comma = std::min(value.find(','), value.size());
-        add_element(trim(value.substr(0, comma)));
+        add_element(trimmed(value.substr(0, comma)));
         value.remove_prefix(std::min(comma + 1, value.size()));
     }
 }
 
 void AcceptEncoding::add_element(std::string_view element) noexcept {
     const std::size_t semicolon = std::min(element.find(';'), element.size());
-    const std::string_view name = trim(element.substr(0, semicolon));
+    const std::string_view name = trimmed(element.substr(0, semicolon));
     std::uint16_t weight = whole_weight;
     if (semicolon != element.size()) {
-        const std::string_view parameter = trim(element.substr(semicolon + 1));
-        const bool is_weight = parameter.size() > 2 && lower(parameter[0]) == 'q' && parameter[1] == '=';
+        const std::string_view parameter = trimmed(element.substr(semicolon + 1));
+        const bool is_weight = parameter.size() > 2 && to_lower(parameter[0]) == 'q' && parameter[1] == '=';
         weight = is_weight ? parse_weight(parameter.substr(2)).value_or(0) : 0;
     }
     std::optional<std::uint16_t>* place = nullptr;
-    if (equal_in_any_case(name, "gzip") || equal_in_any_case(name, "x-gzip")) {
+    if (same_name(name, "gzip") || same_name(name, "x-gzip")) {
         place = &weights_[static_cast<std::size_t>(ContentCoding::gzip)];
-    } else if (equal_in_any_case(name, "br")) {
+    } else if (same_name(name, "br")) {
         place = &weights_[static_cast<std::size_t>(ContentCoding::br)];
-    } else if (equal_in_any_case(name, "identity")) {
+    } else if (same_name(name, "identity")) {
         place = &weights_[static_cast<std::size_t>(ContentCoding::identity)];
     } else if (name == "*") {
         place = &any_;
@@ -76,7 +62,6 @@ std::uint16_t AcceptEncoding::weight(ContentCoding coding) const noexcept {
 }
 
 ContentCoding AcceptEncoding::choose(std::span<const ContentCoding> offered) const noexcept {
-    const bool identity_said = weights_[static_cast<std::size_t>(ContentCoding::identity)] || any_;
     std::uint16_t best_weight = 0;
     ContentCoding best = ContentCoding::identity;
     for (const ContentCoding coding : offered) {
@@ -86,17 +71,17 @@ ContentCoding AcceptEncoding::choose(std::span<const ContentCoding> offered) con
             best = coding;
         }
     }
-    const std::uint16_t of_identity = identity_said ? weight(ContentCoding::identity) : unsaid_weight;
-    return of_identity > best_weight ? ContentCoding::identity : best;
+    return weight(ContentCoding::identity) > best_weight ? ContentCoding::identity : best;
 }
 
 bool is_compressible(std::string_view content_type) noexcept {
-    const std::string_view type = trim(content_type.substr(0, std::min(content_type.find(';'), content_type.size())));
+    const std::string_view type =
+        trimmed(content_type.substr(0, std::min(content_type.find(';'), content_type.size())));
     const auto starts_with = [&](std::string_view beginning) {
-        return type.size() > beginning.size() && equal_in_any_case(type.substr(0, beginning.size()), beginning);
+        return type.size() > beginning.size() && same_name(type.substr(0, beginning.size()), beginning);
     };
     const auto ends_with = [&](std::string_view end) {
-        return type.size() > end.size() && equal_in_any_case(type.substr(type.size() - end.size()), end);
+        return type.size() > end.size() && same_name(type.substr(type.size() - end.size()), end);
     };
     if (starts_with("text/") || ends_with("+json") || ends_with("+xml") || ends_with("+text")) return true;
     static constexpr std::array<std::string_view, 24> others{
@@ -125,7 +110,7 @@ bool is_compressible(std::string_view content_type) noexcept {
         "image/vnd.microsoft.icon",
         "message/http",
     };
-    return std::ranges::any_of(others, [&](std::string_view other) { return equal_in_any_case(type, other); });
+    return std::ranges::any_of(others, [&](std::string_view other) { return same_name(type, other); });
 }
 
 }  // namespace ferrule::inline v0::http

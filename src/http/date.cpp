@@ -1,7 +1,6 @@
 #include "http/date.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <string_view>
 

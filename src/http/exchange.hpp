@@ -30,7 +30,6 @@ struct Body {
     State state = State::complete;
     bool continue_wanted = false;  // the client holds it back until it is told to go on
     bool in_message = false;       // the stream knows that it is in a message
-    bool waits = false;
     Status failure = Status::ok;
     std::uint32_t shown = 0;  // received bytes that `piece` stands for, with what is around them
     std::uint64_t remaining = 0;

@@ -4,6 +4,7 @@
 #include <ferrule/reactor/reactor.hpp>
 #include <ferrule/task/log.hpp>
 
+#include "http/characters.hpp"
 #include "http/exchange.hpp"
 #include "http/serve_service.hpp"
 
@@ -113,14 +114,6 @@ bool belongs_in_front(std::string_view name) noexcept {
         default:
             return false;
     }
-}
-
-/// Without the white space around it, which is no part of it.
-std::string_view trimmed(std::string_view value) noexcept {
-    const auto blank = [](char letter) { return letter == ' ' || letter == '\t'; };
-    while (!value.empty() && blank(value.front())) value.remove_prefix(1);
-    while (!value.empty() && blank(value.back())) value.remove_suffix(1);
-    return value;
 }
 
 }  // namespace

@@ -4,15 +4,22 @@
 #include <ferrule/reactor/metric_registry.hpp>
 #include <ferrule/reactor/reactor.hpp>
 
+#include "http/date.hpp"
 #include "http/exchange.hpp"
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <utility>
 
 namespace ferrule::inline v0::http::detail {
+
+// Of a time that is an option; 0: there is none.
+inline std::uint64_t nanoseconds(std::chrono::milliseconds time) noexcept {
+    return time.count() > 0 ? static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count()) : 0;
+}
 
 // What the connections of a reactor have in common: counters, the route of their timers, the date, and a
 // spare exchange.
@@ -57,7 +64,6 @@ public:
 
 private:
     static constexpr std::string_view ok_line = "HTTP/1.1 200 OK\r\n";
-    static constexpr std::size_t date_line_bytes = std::string_view("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n").size();
     void make_date();
     static Exchange* make_exchange(Session& session, const HeadLimits& limits);
 

@@ -18,10 +18,6 @@ namespace ferrule::inline v0::http::detail {
 
 namespace {
 
-std::uint64_t nanoseconds(std::chrono::milliseconds time) noexcept {
-    return time.count() > 0 ? static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count()) : 0;
-}
-
 Reactor& current_reactor() {
     Reactor* reactor = Reactor::current();
     if (reactor == nullptr) throw std::logic_error("http::serve: called on a thread that is no reactor's");

@@ -173,7 +173,6 @@ private:
     bool begin_request(std::string_view bytes);
     bool begin_body(std::string_view bytes);
     bool keep_head(std::size_t head_size);
-    bool decode_path();
     void refuse(Refusal refusal);
     void refuse(Status status, std::string_view why);
     void answer_error(Status status, std::string_view why);

@@ -4,7 +4,6 @@
 #include <ferrule/version.hpp>
 
 #include <cstddef>
-#include <expected>
 #include <span>
 #include <system_error>
 

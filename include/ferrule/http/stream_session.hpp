@@ -10,7 +10,6 @@
 #include <coroutine>
 #include <optional>
 #include <stdexcept>
-#include <type_traits>
 #include <utility>
 
 namespace ferrule::inline v0::http::detail {
