@@ -150,8 +150,9 @@ std::string_view Response::checked_value(std::string_view name, std::string_view
 
 void Response::add_line(Lines& lines, std::string_view name, std::string_view value) {
     const std::size_t bytes = name.size() + value.size() + 4;
+    if (headers_.size + trailers_.size + bytes > headers_bytes_max) [[unlikely]]
+        throw std::length_error("more headers than a response may have");
     if (bytes > lines.capacity - lines.size) {
-        if (lines.size + bytes > headers_bytes_max) throw std::length_error("more headers than a response may have");
         const std::size_t capacity = std::max<std::size_t>(lines.size + bytes, std::size_t{lines.capacity} * 2);
         char* larger = session_->request().memory(capacity).data();
         if (lines.size != 0) std::memcpy(larger, lines.data, lines.size);
@@ -277,59 +278,50 @@ void Response::put_head(Length length, std::uint64_t bytes) {
 
 // ---- a body that is there as a whole ----
 
-void Response::send(std::string_view body) {
+/// The head of such a body, with room behind it for so much as is copied there. Whether the body itself follows.
+bool Response::begin_send(std::size_t bytes, std::size_t copied) {
     check_not_begun("Response::send");
     if (trailers_.size != 0) throw std::logic_error("Response::send: trailers are for a body that is written");
-    if (measured_ && length_ != body.size()) throw std::logic_error("Response::send: a body of another length");
-    const bool discards = discards_ || has_no_body(status_);
-    const bool copied = discards || body.size() <= copied_bytes_max;
-    detail::Output& output = session_->output_;
-    const bool room = output.reserve(head_bound() + (copied && !discards ? body.size() : 0));
+    if (measured_ && length_ != bytes) throw std::logic_error("Response::send: a body of another length");
+    const bool resets = status_ == Status::reset_content;
+    const bool follows = !discards_ && !has_no_body(status_) && !resets;
+    const bool room = session_->output_.reserve(head_bound() + (follows ? copied : 0));
     FERRULE_ASSERT(room);
-    put_head(Length::exact, status_ == Status::reset_content ? 0 : body.size());
+    put_head(Length::exact, resets ? 0 : bytes);
     form_ = Form::sent;
-    if (discards || status_ == Status::reset_content) return;
-    if (copied) {
-        output.put(body);
-    } else {
-        send_apart(body);
-    }
+    return follows;
 }
 
-/// The head is made: the body behind it.
-void Response::send_apart(std::string_view body) {
-    detail::Session& session = *session_;
-    session.output_.commit();
-    const bool in_order = !session.output_.in_block() || session.output_.push();
-    if (in_order && session.writable() >= body.size() && session.write(bytes_of(body))) {
-        session.output_.wrote();
-        return;
+/// Whether the stream takes so many bytes behind the head now.
+bool Response::takes_apart(std::size_t bytes) {
+    detail::Output& output = session_->output_;
+    output.commit();
+    return (!output.in_block() || output.push()) && session_->writable() >= bytes;
+}
+
+void Response::send(std::string_view body) {
+    const bool is_copied = body.size() <= copied_bytes_max;
+    if (!begin_send(body.size(), is_copied ? body.size() : 0)) return;
+    if (is_copied) {
+        session_->output_.put(body);
+    } else if (takes_apart(body.size()) && session_->write(bytes_of(body))) {
+        session_->output_.wrote();
+    } else {
+        // It is written as there is room, when the handler has ended and the bytes may be gone.
+        session_->exchange_->shared_body = SharedBytes::copy(body);
     }
-    // It is written as there is room, when the handler has ended and the bytes may be gone.
-    session.exchange_->shared_body = SharedBytes::copy(body);
 }
 
 void Response::send(const SharedBytes& body) {
     if (body.size() <= copied_bytes_max) {
         send(body.slice().text());
-        return;
+    } else if (begin_send(body.size(), 0)) {
+        if (takes_apart(body.size()) && session_->write_shared(body)) {
+            session_->output_.wrote();
+        } else {
+            session_->exchange_->shared_body = body;
+        }
     }
-    check_not_begun("Response::send");
-    if (trailers_.size != 0) throw std::logic_error("Response::send: trailers are for a body that is written");
-    if (measured_ && length_ != body.size()) throw std::logic_error("Response::send: a body of another length");
-    detail::Session& session = *session_;
-    const bool room = session.output_.reserve(head_bound());
-    FERRULE_ASSERT(room);
-    put_head(Length::exact, body.size());
-    form_ = Form::sent;
-    if (discards_ || has_no_body(status_)) return;
-    session.output_.commit();
-    const bool in_order = !session.output_.in_block() || session.output_.push();
-    if (in_order && session.writable() >= body.size() && session.write_shared(body)) {
-        session.output_.wrote();
-        return;
-    }
-    session.exchange_->shared_body = body;
 }
 
 // ---- a body that is made piece by piece ----
@@ -496,6 +488,7 @@ std::span<std::byte> Response::span(std::size_t minimum) {
             FERRULE_ASSERT(room);
         }
         if (chunked && !chunk_open_) open_chunk();
+        write_refused_ = false;
     }
     return {reinterpret_cast<std::byte*>(output.at()), output.room()};
 }
@@ -590,7 +583,7 @@ void Response::end() {
             if (discards_) {
                 const bool room = output.reserve(head_bound());
                 FERRULE_ASSERT(room);
-                put_head(Length::exact, status_ == Status::reset_content ? 0 : written_);
+                put_head(Length::exact, status_ == Status::reset_content ? 0 : measured_ ? length_ : written_);
             } else {
                 char* const behind = output.response() + length_at_ + length_later.size();
                 std::size_t bytes = output.response_bytes() - body_at_;

@@ -72,11 +72,11 @@ public:
     /// Adds a header. Throws InvalidField, and adds nothing, when name or value cannot be sent: also for
     /// Content-Length (see `content_length`), Transfer-Encoding, Connection (see `close`), Keep-Alive, Upgrade,
     /// Trailer and Date. When the response has begun it throws std::logic_error; std::length_error when all headers
-    /// are longer than `headers_bytes_max`.
+    /// and trailers would be longer than `headers_bytes_max`.
     void header(std::string_view name, std::string_view value);
-    /// Adds a Content-Type.
+    /// Adds a Content-Type. As `header`.
     void content_type(std::string_view type);
-    /// All headers of a response, in bytes.
+    /// All headers and trailers of a response, in bytes.
     static constexpr std::size_t headers_bytes_max = 32u << 10;
 
     /// The connection is closed behind this response.
@@ -93,7 +93,8 @@ public:
     void send(const SharedBytes& body);
 
     /// Says how long the body will be; `write` has to write so much. More throws std::logic_error there, less aborts
-    /// the connection at the end. When the response has begun it throws std::logic_error.
+    /// the connection at the end, unless HEAD is answered, which may go without. When the response has begun it throws
+    /// std::logic_error.
     void content_length(std::uint64_t bytes);
 
     /// Copies bytes of the body behind those before. False, and nothing is kept, when there is no room, because the
@@ -125,8 +126,8 @@ public:
 
     /// Adds a trailer, a field behind a body that is written (`write`) and chunked then; told of in a `Trailer` header
     /// when the response has not begun. False, and nothing is added, when it cannot be: in HTTP/1.0, or when the length
-    /// was told already. Throws InvalidField as `header`, also for fields that mean something for what comes before
-    /// them (RFC 9110, section 6.5.1).
+    /// was told already. Throws InvalidField and std::length_error as `header`, the former also for fields that mean
+    /// something for what comes before them (RFC 9110, section 6.5.1).
     bool trailer(std::string_view name, std::string_view value);
 
     /// Writes an informational response (1xx, but not 100 or 101) with these fields in front of the response, which
@@ -195,7 +196,8 @@ private:
     [[nodiscard]] std::size_t head_bound() const noexcept;
     char* put_trailer_names(char* at) const noexcept;
     void put_head(Length length, std::uint64_t bytes);
-    void send_apart(std::string_view body);
+    bool begin_send(std::size_t bytes, std::size_t copied);
+    bool takes_apart(std::size_t bytes);
     void begin_body(std::size_t bytes);
     void begin_stream();
     void become_streamed();

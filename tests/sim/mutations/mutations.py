@@ -637,8 +637,8 @@ MUTATIONS = [
         "body-before-its-head",
         "a large body is sent although its head could not be yet",
         HTTP_RESPONSE,
-        "    const bool in_order = !session.output_.in_block() || session.output_.push();\n    if (in_order && session.writable() >= body.size() && session.write(bytes_of(body)))",
-        "    const bool in_order = MUTATED || !session.output_.in_block() || session.output_.push();\n    if (in_order && session.writable() >= body.size() && session.write(bytes_of(body)))",
+        "    return (!output.in_block() || output.push()) && session_->writable() >= bytes;",
+        "    return (MUTATED || !output.in_block() || output.push()) && session_->writable() >= bytes;",
     ),
     Mutation(
         "ends-behind-a-refused-write",
