@@ -494,6 +494,11 @@ void Session::flush_beside() {
     beside_.task.start_observed(*inherited_, beside_);
 }
 
+void Session::stop_beside() noexcept {
+    beside_.task = {};
+    beside_.runs = false;
+}
+
 std::coroutine_handle<> Session::beside_ended(ferrule::detail::Completion& completion, PromiseBase&, bool) noexcept {
     auto& beside = static_cast<Beside&>(completion);
     beside.runs = false;
@@ -532,7 +537,7 @@ void Session::wait_for_request() {
         if (options_->idle_timeout.count() > 0) set_deadline(now_ns + nanoseconds(options_->idle_timeout));
         return;
     }
-    if (options_->head_timeout.count() == 0) return;
+    if (options_->head_timeout.count() <= 0) return;
     if (head_due_ns_ == 0) head_due_ns_ = now_ns + nanoseconds(options_->head_timeout);
     set_deadline(head_due_ns_);
 }

@@ -24,10 +24,6 @@ constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
 /// What a chunked body is collected in at first.
 constexpr std::size_t collected_bytes_min = 4096;
 
-std::uint64_t window_ns(const ServeOptions& options) noexcept {
-    return static_cast<std::uint64_t>(std::chrono::nanoseconds(options.body_rate_window).count());
-}
-
 }  // namespace
 
 bool Session::body_read() const noexcept {
@@ -99,22 +95,30 @@ bool Session::wait_for_body() {
     }
     const std::uint64_t now_ns = service_->reactor().now_ns();
     body.waits_since_ns = now_ns;
-    if (options_->body_rate_min != 0) {
+    if (has_least_rate()) {
         const std::uint64_t due_ns = now_ns + body.credit_ns;
         set_deadline(handler_due_ns_ != 0 ? std::min(handler_due_ns_, due_ns) : due_ns);
     }
     return flushes;
 }
 
+bool Session::has_least_rate() const noexcept {
+    return options_->body_rate_min != 0 && options_->body_rate_window.count() > 0;
+}
+
+void Session::stop_waiting_for_body() noexcept {
+    deadline_ns_ = handler_due_ns_;
+    if (!has_least_rate() || exchange_ == nullptr) return;
+    Body& body = exchange_->body;
+    body.credit_ns -= std::min(body.credit_ns, service_->reactor().now_ns() - body.waits_since_ns);
+}
+
 void Session::waited_for_body(ByteSequence received) noexcept {
     Body& body = exchange_->body;
-    deadline_ns_ = handler_due_ns_;
     if (received) {
-        if (options_->body_rate_min == 0) return;
-        const std::uint64_t waited_ns = service_->reactor().now_ns() - body.waits_since_ns;
+        if (!has_least_rate()) return;
         const std::uint64_t earned_ns = received.size() * nanoseconds_per_second / options_->body_rate_min;
-        body.credit_ns =
-            std::min(window_ns(*options_), body.credit_ns - std::min(body.credit_ns, waited_ns) + earned_ns);
+        body.credit_ns = std::min(nanoseconds(options_->body_rate_window), body.credit_ns + earned_ns);
         return;
     }
     if (expired_ && handler_due_ns_ != 0 && service_->reactor().now_ns() >= handler_due_ns_) {

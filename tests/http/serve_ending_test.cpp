@@ -1,3 +1,5 @@
+#include <ferrule/task/select.hpp>
+
 #include "http/requests.hpp"
 #include "http/served.hpp"
 #include "http/site.hpp"
@@ -6,8 +8,13 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstddef>
+#include <expected>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace {
@@ -137,6 +144,97 @@ TEST_F(ServeDeadline, AHandlerThatTakesTooLong) {
                      response("504 Gateway Timeout", "Content-Length: 9\r\nConnection: close\r\n", "could not")));
 }
 
+class ServeAbandonedRead : public ServeDeadline {
+protected:
+    /// Gives up a read after so many seconds, so many times, does other things for 20 s, and counts the body then.
+    static Task<> read_with_patience(http::Request& request, http::Response& response) {
+        const std::chrono::seconds patience{number_in(request, "patience")};
+        for (std::size_t times = number_in(request, "times"); times != 0; --times) {
+            waits_->raise();
+            const auto first = co_await ferrule::select(request.read(), ferrule::sleep_for(patience));
+            if (first.index() == 0) break;
+        }
+        waits_->raise();
+        const auto slept = co_await ferrule::sleep_for(20s);
+        if (slept) co_await count_body(request, response);
+    }
+
+    void begin(std::string_view target, http::ServeOptions options = {}) {
+        waits_ = &its_waits_;
+        EngineOptions engine;
+        engine.kernel = &clock_;
+        engine.network.idle_timeout = engine.network.read_timeout = 0ms;
+        served_.emplace(read_with_patience, options, engine);
+        client_ = served_->connect();
+        client_.send("POST " + std::string(target) + " HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n");
+    }
+    /// As soon as the handler waits once more.
+    void pass_once(std::chrono::milliseconds time) {
+        its_waits_.wait(++passed_);
+        served_->engine().on_reactor([] {});
+        pass(time);
+    }
+
+    static inline Signal* waits_ = nullptr;
+    Signal its_waits_;
+    unsigned passed_ = 0;
+    ClientSocket client_;
+};
+
+// The client is waited for only while somebody waits.
+TEST_F(ServeAbandonedRead, LeavesNoDeadline) {
+    begin("/?patience=1&times=1");
+    pass_once(1s);
+    pass_once(20s);
+    client_.send("abcd");
+    client_.shutdown_write();
+    EXPECT_TRUE(same(without_dates(client_.receive_rest().bytes), ok("4 bytes, sum 394")));
+}
+
+TEST_F(ServeAbandonedRead, LeavesTheHandlersDeadline) {
+    http::ServeOptions options;
+    options.handler_timeout = 15s;
+    begin("/?patience=1&times=1", options);
+    pass_once(1s);
+    pass_once(13s);
+    EXPECT_EQ(served_->metric("ferrule_http_handlers_waiting"), 1);
+    pass(1s);
+    EXPECT_TRUE(same(without_dates(client_.receive_rest().bytes),
+                     refusal("503 Service Unavailable", "the answer took too long")));
+}
+
+// H1-06: but for all of that time.
+TEST_F(ServeAbandonedRead, WasWaitedFor) {
+    begin("/?patience=4&times=3");
+    pass_once(4s);
+    pass_once(4s);
+    pass_once(2s);
+    pass_once(20s);
+    EXPECT_TRUE(same(without_dates(client_.receive_rest().bytes),
+                     refusal("408 Request Timeout", "the body did not come in time")));
+}
+
+// No time to be an average of: no least rate.
+TEST_F(ServeDeadline, ABodyWithoutALeastRate) {
+    for (const bool window : {true, false}) {
+        http::ServeOptions options;
+        if (window) {
+            options.body_rate_window = 0ms;
+        } else {
+            options.body_rate_min = 0;
+        }
+        Served<TestHandler>& served = serve(options);
+        ClientSocket client = served.connect();
+        const std::string head = "POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n";
+        client.send(head);
+        until_received(head.size());
+        pass(1h);
+        client.send("abcd");
+        client.shutdown_write();
+        EXPECT_TRUE(same(without_dates(client.receive_rest().bytes), ok("4 bytes, sum 394")));
+    }
+}
+
 // ---- draining ----
 
 TEST(ServeDraining, WhatWasBegunIsFinishedAndSaysThatItIsTheLast) {
@@ -225,6 +323,105 @@ TEST(ServeUpgrade, OnlyWhereItWasAskedFor) {
     Served<TestHandler> served{upgrade_unasked};
     EXPECT_TRUE(same(served.answers(get("/") + get("/other")), ok("refused") + ok("refused")));
     EXPECT_TRUE(same(served.answers(post("/", "body", "Connection: upgrade\r\nUpgrade: shout\r\n")), ok("refused")));
+}
+
+// ---- streams that go while earlier answers leave ----
+
+/// A connection whose flushes are coroutines of its own, as those of an encryption are: none may be under way when it
+/// moves, or ends.
+class Layered {
+public:
+    explicit Layered(ferrule::Connection connection) : connection_(std::move(connection)) {}
+    Layered(Layered&& other) : connection_(std::move(other.connection_)) { EXPECT_EQ(other.flushes_, 0u); }
+    ~Layered() { EXPECT_EQ(flushes_, 0u); }
+
+    auto read() { return connection_.read(); }
+    ferrule::ReadResult take_carried() { return connection_.take_carried(); }
+    ferrule::EndReason end_reason() const { return connection_.end_reason(); }
+    std::error_code error() const { return connection_.error(); }
+    bool write(std::span<const std::byte> bytes) { return connection_.write(bytes); }
+    std::span<std::byte> span(std::size_t minimum) { return connection_.span(minimum); }
+    void advance(std::size_t bytes) { connection_.advance(bytes); }
+    std::size_t unsent() const { return connection_.unsent(); }
+    std::size_t writable() const { return connection_.writable(); }
+    void close() { connection_.close(); }
+    Task<std::expected<void, std::errc>> flush() {
+        const Flush under_way{*this};
+        const std::expected<void, std::errc> flushed = co_await connection_.flush();
+        co_return flushed;
+    }
+
+private:
+    struct Flush {
+        explicit Flush(Layered& of) noexcept : flushes(of.flushes_) { ++flushes; }
+        Flush(const Flush&) = delete;
+        Flush& operator=(const Flush&) = delete;
+        ~Flush() { --flushes; }
+        unsigned& flushes;
+    };
+
+    ferrule::Connection connection_;
+    unsigned flushes_ = 0;
+};
+
+constexpr std::size_t large = 8u << 20;
+
+/// "/" has an answer for which its client takes its time. Behind it one never comes, or is not what it said, or the
+/// connection is taken over.
+Task<> large_and_more(http::Request& request, http::Response& response) {
+    if (request.path() == "/") {
+        response.send(letters(large));
+    } else if (request.path() == "/never") {
+        const auto slept = co_await ferrule::sleep_for(1h);
+        response.send(slept ? "late" : "never");
+    } else if (request.path() == "/short") {
+        co_await ferrule::yield_now();
+        response.content_length(10);
+        response.write("12345");
+    } else {
+        co_await ferrule::yield_now();
+        Layered layered = response.upgrade<Layered>("layers");
+        layered.write(std::as_bytes(std::span{request.path()}));
+        co_await layered.flush();
+    }
+}
+
+class ServeWhileAnswersLeave : public testing::Test {
+protected:
+    ServeWhileAnswersLeave() { options_.staged_limit = 2 * large; }
+
+    http::ServeOptions options_;
+    Engine engine_{[this](ferrule::Connection connection) {
+        return http::serve(Layered(std::move(connection)), large_and_more, options_);
+    }};
+    ClientSocket client_ = engine_.connect(4096);
+};
+
+TEST_F(ServeWhileAnswersLeave, AnUpgradeLetsGoOfTheirFlush) {
+    client_.send(get("/") + get("/layered", "Connection: upgrade\r\nUpgrade: layers\r\n"));
+    EXPECT_TRUE(same(without_dates(client_.receive_rest().bytes),
+                     ok(letters(large)) +
+                         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: layers\r\n"
+                         "Date: now\r\n\r\n/layered"));
+    EXPECT_EQ(engine_.faults(), 0u);
+}
+
+TEST_F(ServeWhileAnswersLeave, AnEndLetsGoOfTheirFlush) {
+    client_.send(get("/") + get("/short"));
+    const std::string received = without_dates(client_.receive_rest().bytes);
+    EXPECT_TRUE((ok(letters(large)) + response("200 OK", "Content-Length: 10\r\n", "12345")).starts_with(received));
+    client_.close();
+    engine_.until_empty();
+    EXPECT_EQ(engine_.faults(), 0u);
+}
+
+TEST_F(ServeWhileAnswersLeave, AServerThatEndsLetsGoOfTheirFlush) {
+    client_.send(get("/") + get("/never"));
+    engine_.eventually("an answer that leaves", [this] { return engine_.network().census().sending == 1; });
+    engine_.stop();
+    engine_.join();
+    EXPECT_TRUE((ok(letters(large)) + ok("never")).starts_with(without_dates(client_.receive_rest().bytes)));
+    EXPECT_EQ(engine_.faults(), 0u);
 }
 
 // ---- peers that go ----

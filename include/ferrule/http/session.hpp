@@ -136,8 +136,22 @@ protected:
     void wait_for_request();
     /// Flushes, and waits for nothing.
     void flush_beside();
-    /// Begins to wait for the body. Whether `100 Continue` has to be flushed before.
-    bool wait_for_body();
+    /// Lets go of such a flush, before the stream is somebody else's or gone.
+    void stop_beside() noexcept;
+    /// A wait for the body, with its deadline. It ends with this object, also where nobody waits any more.
+    class BodyWait {
+    public:
+        explicit BodyWait(Session& session) : session_(&session), flushes_(session.wait_for_body()) {}
+        BodyWait(const BodyWait&) = delete;
+        BodyWait& operator=(const BodyWait&) = delete;
+        ~BodyWait() { session_->stop_waiting_for_body(); }
+        /// Whether `100 Continue` has to be flushed before.
+        [[nodiscard]] bool flushes() const noexcept { return flushes_; }
+
+    private:
+        Session* session_;
+        bool flushes_;
+    };
     /// Bytes of it have come, or none: then it has failed.
     void waited_for_body(ByteSequence received) noexcept;
     [[nodiscard]] Environment& inherited_environment() noexcept { return *inherited_; }
@@ -164,6 +178,10 @@ private:
     [[noreturn]] static void refuse_second_flush();
     static std::coroutine_handle<> beside_ended(ferrule::detail::Completion& completion, PromiseBase& promise,
                                                 bool failed) noexcept;
+    bool wait_for_body();
+    void stop_waiting_for_body() noexcept;
+    /// Whether a client has to send so much of a body in a time.
+    [[nodiscard]] bool has_least_rate() const noexcept;
     void take_exchange();
     void give_back_exchange() noexcept;
     void show(ByteSequence there) noexcept;

@@ -48,7 +48,7 @@ class StreamSession final : public Session {
 public:
     StreamSession(Stream stream, Environment& inherited, const ServeOptions& options)
         : Session(inherited, options), stream_(std::move(stream)), reader_(std::in_place, stream_) {}
-    ~StreamSession() override = default;
+    ~StreamSession() override { stop_beside(); }
 
     /// Waits for a request, or the rest of one.
     [[nodiscard]] AwaitUnder<Reading> read() {
@@ -60,6 +60,7 @@ public:
     /// Ends the stream; nothing when it is somebody else's.
     void close() {
         if (upgraded()) return;
+        stop_beside();
         if constexpr (requires { stream_.abort(); }) {
             if (aborts()) {
                 reader_.reset();
@@ -104,8 +105,10 @@ private:
         if constexpr (requires { stream_.end_message(); }) stream_.end_message();
     }
     void* hand_over(const void* key) override {
+        void* stream = stream_of(key);
+        stop_beside();
         reader_.reset();
-        return stream_of(key);
+        return stream;
     }
     void* stream_of(const void* key) override {
         if (key != &stream_key<Stream>) throw std::logic_error("the stream that is served is of another type");
@@ -113,9 +116,13 @@ private:
     }
 
     Task<> read_body() override {
-        if (wait_for_body()) flush_beside();
-        AwaitUnder<Reading> reading{reader_->read(), reading_environment()};
-        const ByteSequence received = co_await reading;
+        ByteSequence received;
+        {
+            const BodyWait wait{*this};
+            if (wait.flushes()) flush_beside();
+            AwaitUnder<Reading> reading{reader_->read(), reading_environment()};
+            received = co_await reading;
+        }
         waited_for_body(received);
     }
 
