@@ -24,6 +24,15 @@ Reactor& current_reactor() {
     return *reactor;
 }
 
+/// Throws std::invalid_argument, which names the option.
+void check(const ServeOptions& options) {
+    static_cast<void>(RequestParser(options.limits));
+    static_cast<void>(ChunkedDecoder(options.limits));
+    if (options.pipeline_limit == 0) throw std::invalid_argument("ServeOptions::pipeline_limit is 0");
+    if (options.server.size() > ServeOptions::server_bytes_max || !is_field_value(options.server))
+        throw std::invalid_argument("ServeOptions::server is no value of a field, or too long");
+}
+
 std::string_view text_of(ReadResult& received) noexcept {
     return received.contiguous().text();
 }
@@ -78,6 +87,7 @@ Session::Session(Environment& inherited, const ServeOptions& options)
       inherited_(&inherited),
       scope_(scope_here(inherited)),
       environment_{&scope_, &service_->reactor(), inherited.trace} {
+    check(options);
     timer_.route = service_->timer_route();
     beside_.ended = &beside_ended;
     service_->connection_begins();

@@ -203,4 +203,60 @@ TEST(ServeResponse, HeadHasTheLengthThatWasAnnounced) {
                      response("500 Internal Server Error", "Content-Length: 23\r\n", "")));
 }
 
+// ---- options ----
+
+Task<> serve_and_tell(ferrule::Connection connection, const http::ServeOptions& options, std::string& misuse) {
+    try {
+        auto serving = http::serve(std::move(connection), site, options);
+        co_await std::move(serving);
+    } catch (const std::invalid_argument& error) {
+        misuse = error.what();
+    }
+}
+
+/// What serving a connection with these options throws; empty: it served it.
+std::string misuse(const http::ServeOptions& options) {
+    std::string said;
+    Engine engine{[&](ferrule::Connection connection) { return serve_and_tell(std::move(connection), options, said); }};
+    ClientSocket client = engine.connect();
+    client.try_send(get("/"));
+    client.shutdown_write();
+    const auto rest = client.receive_rest();
+    engine.until_empty();
+    EXPECT_EQ(rest.bytes.empty(), !said.empty());
+    return said;
+}
+
+http::ServeOptions with_server(std::string_view name) {
+    http::ServeOptions options;
+    options.server = name;
+    return options;
+}
+
+TEST(ServeResponse, OptionsThatAreMisuse) {
+    EXPECT_EQ(misuse({}), "");
+    EXPECT_EQ(misuse({.pipeline_limit = 1}), "");
+    EXPECT_EQ(misuse({.pipeline_limit = 0}), "ServeOptions::pipeline_limit is 0");
+    EXPECT_NE(misuse({.limits = {.line_bytes = 65'536}}).find("line_bytes"), std::string::npos);
+    EXPECT_NE(misuse({.limits = {.chunk_extension_bytes = 65'536}}).find("chunk_extension_bytes"), std::string::npos);
+    EXPECT_NE(misuse({.limits = {.trailer_bytes = (16u << 20) + 1}}).find("trailer_bytes"), std::string::npos);
+    const std::string longest = letters(http::ServeOptions::server_bytes_max);
+    EXPECT_EQ(misuse(with_server(longest)), "");
+    const std::string longer = longest + 'a';
+    for (const std::string_view name : {std::string_view(longer), std::string_view("a\r\nSet-Cookie: b"),
+                                        std::string_view("a\0b", 3), std::string_view("a\x7f")}) {
+        EXPECT_EQ(misuse(with_server(name)), "ServeOptions::server is no value of a field, or too long");
+    }
+}
+
+// The longest of all that may stand in front of a body, with the longest body that is copied behind it.
+TEST(ServeResponse, TheLongestServerFieldLeavesRoom) {
+    const std::string longest = letters(http::ServeOptions::server_bytes_max);
+    Served served{Lines{{all}, {}, 4096}, with_server(longest)};
+    EXPECT_TRUE(
+        same(served.answers(get("/")),
+             response("200 OK", "Server: " + longest + "\r\n" + Lines{}.lines({all}) + "Content-Length: 4096\r\n",
+                      letters(4096))));
+}
+
 }  // namespace

@@ -100,6 +100,10 @@ inline constexpr ServeOptions default_serve_options;
 /// Under the stream's own limits (NetworkOptions), and those of `options`. It ends when the stream has, or, after
 /// Response::upgrade, when the handler does. Exceptions of handlers go to Host::fault.
 ///
+/// Options that are out of their range throw std::invalid_argument, which names them, where the task is awaited, before
+/// anything is read: a server faults with it at each connection, and closes it. On a thread that is no reactor's it
+/// throws std::logic_error there.
+///
 /// ```cpp
 /// #include <ferrule/http/server.hpp>
 /// #include <ferrule/server.hpp>

@@ -3,12 +3,14 @@
 #include <ferrule/http/limits.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 namespace ferrule::inline v0::http {
 
-/// How connections are served. Every field has a sane default; times of zero mean: no such limit.
+/// How connections are served. Every field has a sane default; times of zero mean: no such limit. What is out of its
+/// range is misuse: see `serve`.
 struct ServeOptions {
     HeadLimits limits{};  ///< of heads, of chunked bodies' framing and of trailers
     /// From the first byte of a head to its last: 408.
@@ -27,7 +29,7 @@ struct ServeOptions {
     /// Bytes of a body that its handler has not read and that are read for it, before its answer is sent, so that the
     /// connection can go on; when more would be, it is closed. It is closed, too, when the answer has begun to leave.
     std::uint64_t unread_limit = 64u << 10;
-    /// Requests that are answered by one send at most, when they are there together.
+    /// Requests that are answered by one send at most, when they are there together. At least 1.
     std::uint32_t pipeline_limit = 64;
     /// Bytes of answers that wait for that send before it is made.
     std::uint32_t staged_limit = 64u << 10;
@@ -37,8 +39,11 @@ struct ServeOptions {
     bool length_required = false;
     /// Trailers of requests are kept for Request::trailers; otherwise they are checked and dropped.
     bool keep_trailers = false;
-    /// The value of a `Server` field in every response, which is kept elsewhere; empty: none.
+    /// The value of a `Server` field in every response, which is kept elsewhere, of at most `server_bytes_max` bytes;
+    /// empty: none.
     std::string_view server{};
+    /// The longest `server`.
+    static constexpr std::size_t server_bytes_max = 1024;
 };
 
 }  // namespace ferrule::inline v0::http
