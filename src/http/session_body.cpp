@@ -23,6 +23,10 @@ constexpr std::uint64_t nanoseconds_per_second = 1'000'000'000;
 constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
 /// What a chunked body is collected in at first.
 constexpr std::size_t collected_bytes_min = 4096;
+/// A body that says its length is collected in so much at first, and then in so many times of what has come: a client
+/// that only announces much costs little.
+constexpr std::size_t announced_bytes_min = 64u << 10;
+constexpr std::size_t announced_growth = 4;
 
 }  // namespace
 
@@ -232,12 +236,14 @@ Task<std::expected<std::string_view, Status>> Session::collect_slowly(std::uint6
     co_return std::string_view{collected.data(), size};
 }
 
-/// For so many bytes more, and, where it is known, for the rest.
+/// For so many bytes more, and, within bounds, for what is to be expected of the rest.
 bool Session::make_room(std::span<char>& collected, std::size_t size, std::size_t more, std::uint64_t limit) {
     const Body& body = exchange_->body;
     const std::size_t needed = size + more;
-    std::size_t bytes = needed + body.remaining;
-    if (body.decoder) bytes = std::min<std::uint64_t>(std::max({needed, 2 * size, collected_bytes_min}), limit);
+    const std::uint64_t bytes = body.decoder
+                                    ? std::min<std::uint64_t>(std::max({needed, 2 * size, collected_bytes_min}), limit)
+                                    : std::min<std::uint64_t>(needed + body.remaining,
+                                                              std::max(needed * announced_growth, announced_bytes_min));
     try {
         const std::span<char> larger = request_->memory(bytes);
         if (size != 0) std::memcpy(larger.data(), collected.data(), size);

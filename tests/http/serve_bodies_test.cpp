@@ -183,6 +183,33 @@ TEST(ServeBodies, RequestsWithTrailers) {
     EXPECT_TRUE(same(drops.answers(request), ok("ab")));
 }
 
+/// Bytes of the reactor's frames and of the memory of its requests.
+std::uint64_t frame_bytes(Served<TestHandler>& served) {
+    return served.engine().on_reactor([&] { return served.engine().reactor().frames.live_bytes(); });
+}
+
+// What is collected takes memory as it comes, and not as it was announced.
+TEST(ServeBodies, CollectedInWhatHasComeAllows) {
+    Served<TestHandler> served{site};
+    constexpr std::size_t size = 4u << 20;
+    const std::string body = letters(size);
+    ClientSocket client = served.connect();
+    const std::string head = "POST /echo?limit=" + std::to_string(size) +
+                             " HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n";
+    client.send(head);
+    std::size_t sent = 0;
+    for (const std::size_t part : {1u, 60'000u, 10'000u, 300'000u}) {
+        client.send(std::string_view(body).substr(sent, part));
+        sent += part;
+        Engine& engine = served.engine();
+        engine.eventually("it", [&] { return engine.counters().bytes_received.value() == head.size() + sent; });
+        EXPECT_LE(frame_bytes(served), 6 * sent + (128u << 10)) << sent;
+    }
+    client.send(std::string_view(body).substr(sent));
+    client.shutdown_write();
+    EXPECT_TRUE(same(without_dates(client.receive_rest().bytes), ok(body)));
+}
+
 // H1-12.
 TEST(ServeBodies, ContinueIsSentWhenTheHandlerReads) {
     Served<TestHandler> served{site};

@@ -201,8 +201,10 @@ public:
     [[nodiscard]] detail::BodyAwaiter read() noexcept { return detail::BodyAwaiter{*this}; }
 
     /// Waits for the whole body, or what `read` has left of it, in one piece: where it was received when it lies there
-    /// so, and otherwise copied to memory that lasts as long as this request. Errors are the status to answer with: 413
-    /// when it is longer than `limit` bytes, and what is said at `read`; 503 when there is no memory.
+    /// so, and otherwise copied to memory that lasts as long as this request. That is taken as the body comes, whatever
+    /// length is announced: 64 KiB at most, and when they are full four times of what has come, and so on. Errors are
+    /// the status to answer with: 413 when it is longer than `limit` bytes, and what is said at `read`; 503 when there
+    /// is no memory.
     ///
     /// ```cpp
     /// Task<> echo(http::Request& request, http::Response& response) {
