@@ -27,9 +27,8 @@ bool is_token(std::string_view text) noexcept {
 }
 
 bool is_field_value(std::string_view text) noexcept {
-    const char* const end = text.data() + text.size();
-    return text.empty() || (!is_white_space(text.front()) && !is_white_space(text.back()) &&
-                            VectorScan::value_end(text.data(), text.data(), end) == end);
+    return text.empty() ||
+           (!is_white_space(text.front()) && !is_white_space(text.back()) && VectorScan::are_value_characters(text));
 }
 
 std::optional<std::string_view> FieldList::find(KnownField field) const noexcept {

@@ -2,6 +2,8 @@
 
 #include "http/characters.hpp"
 
+#include <string_view>
+
 namespace ferrule::inline v0::http {
 
 // Looks for the first byte that does not belong to a class, a byte at a time. VectorScan is the same on many at a time,
@@ -18,6 +20,11 @@ struct PortableScan {
     }
     static const char* plain_host_end(const char*, const char* at, const char* end) noexcept {
         return find(plain_host_character, at, end);
+    }
+    // Whether that is all that a text has.
+    static bool are_value_characters(std::string_view text) noexcept {
+        const char* const end = text.data() + text.size();
+        return find(value_character, text.data(), end) == end;
     }
 
 private:

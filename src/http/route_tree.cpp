@@ -197,6 +197,8 @@ public:
         const std::string_view text = pieces_[depth].text();
         if (!node.literals.empty()) {
             const std::uint32_t child = find_literal(node, text);
+            // Most nodes have nothing else to try: then this is a loop.
+            if (node.has_only_literals()) return child != none && visit(child, depth + 1);
             if (child != none && visit(child, depth + 1)) return true;
         }
         if (node.parameters[0] != none && is_integer(text) && visit_parameter(node.parameters[0], text, depth))
@@ -226,11 +228,12 @@ private:
     }
 
     static std::uint32_t find_literal(const Node& node, std::string_view text) noexcept {
-        constexpr std::size_t few = 8;
+        constexpr std::size_t few = 16;
         if (node.literals.size() <= few) {
             for (const auto& [literal, child] : node.literals) {
-                if (literal.size() == text.size() && std::memcmp(literal.data(), text.data(), text.size()) == 0)
-                    return child;
+                if (literal.size() < text.size()) continue;
+                if (literal.size() > text.size()) break;
+                if (std::memcmp(literal.data(), text.data(), text.size()) == 0) return child;
             }
             return none;
         }

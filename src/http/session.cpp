@@ -370,10 +370,10 @@ void Session::handler_failed(std::exception_ptr failure) noexcept {
 
 bool Session::finish_request() {
     const bool refused = handler_waits_ && handler_waited();
-    if (failed_ && !upgraded_) [[unlikely]]
-        abandon();  // nobody is to take what has left for the whole
-    if (upgraded_ || aborts_) [[unlikely]]
+    if (failed_ || upgraded_ || aborts_) [[unlikely]] {
+        if (!upgraded_ && !aborts_) abandon();  // nobody is to take what has left for the whole
         return true;
+    }
     Exchange& exchange = *exchange_;
     if (refused) [[unlikely]] {
         // It has been answered.

@@ -30,6 +30,16 @@ inline Block load_block(const char* at) noexcept {
     return block;
 }
 
+// From two places, one half each.
+inline constexpr std::ptrdiff_t word_size = block_size / 2;
+inline Block load_words(const char* first, const char* second) noexcept {
+    using Words [[gnu::vector_size(16)]] = std::uint64_t;
+    std::uint64_t words[2];
+    std::memcpy(&words[0], first, word_size);
+    std::memcpy(&words[1], second, word_size);
+    return reinterpret_cast<Block>(Words{words[0], words[1]});
+}
+
 // Which bytes lie in a range: one comparison, because what is below wraps around to the top.
 inline Block in_range(Block bytes, unsigned first, unsigned last) noexcept {
     return reinterpret_cast<Block>(bytes - all(first) <= all(last - first));

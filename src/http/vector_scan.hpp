@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace ferrule::inline v0::http {
 
@@ -35,6 +36,17 @@ struct VectorScan {
     }
     static const char* plain_host_end(const char* floor, const char* at, const char* end) noexcept {
         return find<not_in_plain_host>(plain_host_character, floor, at, end);
+    }
+    // Nobody asks where another one is, so that pieces may overlap: of short texts, too, few are gone through byte by
+    // byte.
+    static bool are_value_characters(std::string_view text) noexcept {
+        const char* const begin = text.data();
+        const char* const end = begin + text.size();
+        if (end - begin < word_size) return PortableScan::are_value_characters(text);
+        if (end - begin < block_size) return mask_of(not_in_value(load_words(begin, end - word_size))) == 0;
+        Block others = not_in_value(load_block(end - block_size));
+        for (const char* at = begin; end - at > block_size; at += block_size) others |= not_in_value(load_block(at));
+        return mask_of(others) == 0;
     }
 
 private:

@@ -259,6 +259,22 @@ TEST(RouteTree, FindsEachOfManyRoutes) {
     }
 }
 
+// Few are looked at one after the other, more are not.
+TEST(RouteTree, FindsEachLiteralHoweverManyThereAre) {
+    constexpr unsigned most = 40;
+    Tree tree{};
+    for (unsigned count = 1; count <= most; ++count) {
+        const auto path_of = [](unsigned index) {
+            return "/" + std::string(index % 7, 'x') + std::to_string(index * 7919 % 100);
+        };
+        tree.add("GET " + path_of(count));
+        for (unsigned index = 1; index <= most; ++index)
+            ASSERT_EQ(tree.get(path_of(index)), index <= count ? "GET " + path_of(index) : "none") << "of " << count;
+        ASSERT_EQ(tree.get("/"), "none");
+        ASSERT_EQ(tree.get("/xxxxxxxxxxxx"), "none");
+    }
+}
+
 TEST(RouteTree, WritesAllMethodsInTheRoomThatItAsksFor) {
     std::array<char, allow_bytes_max> buffer;
     EXPECT_EQ(write_allow(UINT32_MAX, buffer), "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH");

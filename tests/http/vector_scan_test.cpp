@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -51,6 +52,22 @@ TEST(VectorScan, StopsWhereThePortableOneStopsForEveryByteAtEveryPlace) {
                 for (std::size_t at = 0; at <= size; ++at) expect_the_same(twins, bytes, 0, at);
                 bytes[stop] = 'a';
             }
+        }
+    }
+}
+
+TEST(VectorScan, FindsTheSameTextsToBeAllValueCharacters) {
+    for (std::size_t size = 0; size <= 50; ++size) {
+        std::vector<char> bytes(size, 'a');
+        const std::string_view text(bytes.data(), size);
+        EXPECT_TRUE(VectorScan::are_value_characters(text)) << size;
+        for (std::size_t place = 0; place < size; ++place) {
+            for (unsigned byte = 0; byte < 256; ++byte) {
+                bytes[place] = static_cast<char>(byte);
+                ASSERT_EQ(VectorScan::are_value_characters(text), is(value_character, bytes[place]))
+                    << byte << " at " << place << " of " << size;
+            }
+            bytes[place] = 'a';
         }
     }
 }

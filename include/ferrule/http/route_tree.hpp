@@ -85,6 +85,8 @@ private:
         std::uint32_t methods = 0;
     };
     struct Node {
+        [[nodiscard]] bool has_only_literals() const noexcept { return (parameters[0] & parameters[1] & rest) == none; }
+
         std::vector<std::pair<std::string, std::uint32_t>> literals;  // by size and bytes
         std::array<std::uint32_t, 2> parameters{none, none};          // an integer's and a text's
         std::uint32_t rest = none;                                    // a leaf
