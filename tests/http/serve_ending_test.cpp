@@ -77,7 +77,7 @@ TEST_F(ServeDeadline, ConnectionsOnWhichNoRequestComes) {
     served.engine().eventually("both", [&] { return served.engine().counters().accepted.value() == 2; });
     for (const auto waited : {59s, 2s}) {
         idle.send(get("/"));
-        EXPECT_EQ(idle.receive(ok("ok").size() + 26).size(), ok("ok").size() + 26);
+        EXPECT_EQ(without_dates(idle.receive(dated_size(ok("ok")))), ok("ok"));
         // The answer may be here before the server waits again.
         served.engine().eventually("idle", [&] { return served.engine().network().census().reading == 2; });
         pass(waited);
@@ -241,7 +241,7 @@ TEST(ServeDraining, WhatWasBegunIsFinishedAndSaysThatItIsTheLast) {
     Served<TestHandler> served{site};
     ClientSocket idle = served.connect();
     idle.send(get("/"));
-    EXPECT_EQ(idle.receive(ok("ok").size() + 26).size(), ok("ok").size() + 26);
+    EXPECT_EQ(without_dates(idle.receive(dated_size(ok("ok")))), ok("ok"));
     ClientSocket head = served.connect();
     head.send("GET / HTTP/1.1\r\n");
     ClientSocket body = served.connect();
@@ -292,7 +292,7 @@ TEST(ServeUpgrade, NoByteIsLost) {
     EXPECT_TRUE(same(served.answers(get("/") + upgrade + "behind"), ok("not upgraded") + switched + "behind!/target"));
     ClientSocket client = served.connect();
     client.send(upgrade);
-    EXPECT_EQ(client.receive(switched.size() + 27).back(), '!');
+    EXPECT_TRUE(same(without_dates(client.receive(dated_size(switched + "!"))), switched + "!"));
     client.send("later");
     EXPECT_EQ(client.receive(6), "later!");
     client.shutdown_write();

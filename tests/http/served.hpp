@@ -20,14 +20,23 @@ namespace ferrule_test {
 
 namespace http = ferrule::http;
 
+inline constexpr std::string_view date_name = "Date: ";
+inline constexpr std::string_view any_date = "now";
+inline constexpr std::size_t date_bytes = std::string_view("Sun, 06 Nov 1994 08:49:37 GMT").size();
+
 /// The text with each date replaced by `Date: now`.
 inline std::string without_dates(std::string text) {
-    constexpr std::string_view name = "Date: ";
-    constexpr std::string_view date = "Sun, 06 Nov 1994 08:49:37 GMT";
-    for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + name.size())) {
-        text.replace(at + name.size(), date.size(), "now");
-    }
+    for (std::size_t at = text.find(date_name); at != text.npos; at = text.find(date_name, at + date_name.size()))
+        text.replace(at + date_name.size(), date_bytes, any_date);
     return text;
+}
+
+/// How many bytes a text had before its dates were replaced: so many are to be received.
+inline std::size_t dated_size(std::string_view text) {
+    std::size_t size = text.size();
+    for (std::size_t at = text.find(date_name); at != text.npos; at = text.find(date_name, at + date_name.size()))
+        size += date_bytes - any_date.size();
+    return size;
 }
 
 /// A response with the headers that all have, and others; nothing is said of a length when the body is null.
