@@ -1,15 +1,21 @@
 #include "http/requests.hpp"
 #include "http/served.hpp"
 #include "http/site.hpp"
+#include "support/manual_clock.hpp"
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace {
 
 using namespace ferrule_test;
+using namespace std::chrono_literals;
 namespace http = ferrule::http;
 using ferrule::Task;
 
@@ -100,6 +106,86 @@ TEST_F(Serve, HandlersThatFail) {
     EXPECT_EQ(client.receive_rest().error, ECONNRESET);
     served_.engine().until_empty();
     EXPECT_EQ(served_.engine().faults(), 2u);
+}
+
+// ---- Date ----
+
+/// The calendar goes with the clock, from a quarter into a second on, and counts who looks at it.
+class CalendarClock : public ManualClock {
+public:
+    std::uint64_t realtime_ns() noexcept override {
+        looks_.fetch_add(1, std::memory_order_relaxed);
+        return 784'111'777'250'000'000 + (monotonic_ns() - begun_ns_);
+    }
+    unsigned looks() const noexcept { return looks_.load(std::memory_order_relaxed); }
+
+private:
+    const std::uint64_t begun_ns_ = monotonic_ns();
+    std::atomic<unsigned> looks_{0};
+};
+
+class ServeDate : public testing::Test {
+protected:
+    static EngineOptions untimed(ferrule::Kernel& clock) {
+        EngineOptions engine;
+        engine.kernel = &clock;
+        engine.network.idle_timeout = engine.network.read_timeout = 0ms;
+        return engine;
+    }
+    static http::ServeOptions patient() {
+        http::ServeOptions options;
+        options.idle_timeout = 0ms;
+        return options;
+    }
+
+    /// The date of an answer, of which the whole is received; then the server waits again.
+    std::string date() {
+        client_.send(get("/"));
+        const std::string answer = client_.receive(dated_size(ok("ok")));
+        EXPECT_EQ(without_dates(answer), ok("ok"));
+        served_.engine().eventually("idle", [this] { return served_.engine().network().census().reading == 1; });
+        constexpr std::string_view name = "Date: ";
+        const std::size_t from = answer.find(name) + name.size();
+        return answer.substr(from, answer.find('\r', from) - from);
+    }
+    void pass(std::chrono::nanoseconds time) {
+        clock_.advance(time);
+        served_.engine().on_reactor([] {});
+    }
+    std::size_t armed() {
+        return served_.engine().on_reactor([this] { return served_.engine().reactor().timers().size(); });
+    }
+
+    CalendarClock clock_;
+    Served<SiteHandler> served_{site, patient(), untimed(clock_)};
+    ClientSocket client_ = served_.connect();
+};
+
+TEST_F(ServeDate, IsThatOfTheSecond) {
+    EXPECT_EQ(date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    pass(749'999'999ns);
+    EXPECT_EQ(date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    pass(1ns);
+    EXPECT_EQ(date(), "Sun, 06 Nov 1994 08:49:38 GMT");
+    pass(999'999'999ns);
+    EXPECT_EQ(date(), "Sun, 06 Nov 1994 08:49:38 GMT");
+    pass(1ns);
+    EXPECT_EQ(date(), "Sun, 06 Nov 1994 08:49:39 GMT");
+    pass(48h + 30s);
+    EXPECT_EQ(date(), "Tue, 08 Nov 1994 08:50:09 GMT");
+}
+
+// The calendar is looked at once in a second in which there are answers, and for nothing else.
+TEST_F(ServeDate, CostsNothingWhileNobodyAsks) {
+    EXPECT_EQ(armed(), 0u);
+    for (unsigned second = 1; second <= 3; ++second) {
+        for (unsigned request = 0; request < 3; ++request) date();
+        EXPECT_EQ(armed(), 0u);
+        EXPECT_EQ(clock_.looks(), second);
+        for (unsigned quarter = 0; quarter < 40; ++quarter) pass(250ms);
+        EXPECT_EQ(armed(), 0u);
+        EXPECT_EQ(clock_.looks(), second);
+    }
 }
 
 }  // namespace
