@@ -38,7 +38,7 @@ private:
     static constexpr std::ptrdiff_t version_size = 8;
     static constexpr std::ptrdiff_t line_ending_size = 2;
 
-    static ParseState read_request_line(RequestParser& parser, const HeadBytes& bytes) noexcept {
+    [[gnu::always_inline]] static ParseState read_request_line(RequestParser& parser, const HeadBytes& bytes) noexcept {
         detail::HeadState& state = parser.state_;
         const char* const base = bytes.base;
         const char* const end = bytes.end;

@@ -21,8 +21,7 @@ inline std::uint64_t nanoseconds(std::chrono::milliseconds time) noexcept {
     return time.count() > 0 ? static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count()) : 0;
 }
 
-// What the connections of a reactor have in common: counters, the route of their timers, the date, and a
-// spare exchange.
+// What the connections of a reactor have in common: counters, the route of their timers, the date, a spare exchange.
 class ServeService {
 public:
     explicit ServeService(Reactor& reactor);
