@@ -9,12 +9,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
-#include <vector>
 
 namespace ferrule_test {
 
@@ -78,20 +80,33 @@ inline testing::AssertionResult same(const std::string& there, const std::string
                                        << wanted.substr(from, 2 * around);
 }
 
-/// A reactor that serves with a handler.
-template <class Handler>
+/// A reactor that serves with a handler, over streams that are made of connections.
+template <class Handler, class Stream = ferrule::Connection>
 class Served {
 public:
     explicit Served(Handler handler, http::ServeOptions options = {}, EngineOptions engine = {})
         : handler_(std::move(handler)),
           options_(std::move(options)),
           engine_(
-              [this](ferrule::Connection connection) { return http::serve(std::move(connection), handler_, options_); },
+              [this](ferrule::Connection connection) {
+                  return http::serve(Stream(std::move(connection)), handler_, options_);
+              },
               std::move(engine)) {}
 
     ClientSocket connect() { return engine_.connect(); }
     Engine& engine() { return engine_; }
 
+    /// Waits until the server has received so many bytes of all its clients, and looked at them: what is sent then
+    /// comes to it apart from them.
+    void until_received(std::uint64_t bytes) {
+        const ferrule::Counter& received = engine_.counters().bytes_received;
+        const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(ClientSocket::patience_seconds);
+        while (received.value() < bytes) {
+            if (std::chrono::steady_clock::now() > until) throw std::runtime_error("the bytes were not received");
+            std::this_thread::yield();
+        }
+        engine_.on_reactor([] {});
+    }
     /// Everything that comes back for the bytes when nothing follows them.
     std::string answers(std::string_view bytes) {
         ClientSocket client = connect();
