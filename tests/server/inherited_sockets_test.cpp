@@ -190,12 +190,18 @@ std::string said_at(int socket) {
     const int client = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const timeval limit{patience_s, 0};
     ::setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    // One that the end of a ring has interrupted goes on by itself.
+    // The end of a ring may interrupt both: the connecting goes on by itself, and the receiving is to be repeated.
     EXPECT_TRUE(::connect(client, address.data(), address.size()) == 0 || errno == EINTR);
     char bytes[16];
-    const ssize_t received = ::recv(client, bytes, sizeof bytes, MSG_WAITALL);
+    std::size_t size = 0;
+    while (size < sizeof bytes) {
+        const ssize_t received = ::recv(client, bytes + size, sizeof bytes - size, 0);
+        if (received < 0 && errno == EINTR) continue;
+        if (received <= 0) break;
+        size += static_cast<std::size_t>(received);
+    }
     ::close(client);
-    return {bytes, received > 0 ? static_cast<std::size_t>(received) : 0};
+    return {bytes, size};
 }
 
 ServerOptions small_options() {
