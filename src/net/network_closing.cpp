@@ -21,8 +21,9 @@ namespace ferrule::inline v0 {
 bool Network::may_close_at_once(const ConnectionState& state) const noexcept {
     if (state.receive_armed) return false;
     if (state.input_ended || shutting_down_) return true;
-    // What was never received from may have input that nobody has looked for.
-    return options_.linger == Linger::adaptive && state.receive_again && !state.stays && !state.unread_input;
+    // What was never received from may have input that nobody has looked for, and in a drain it is this side that ends.
+    return options_.linger == Linger::adaptive && !draining_ && state.receive_again && !state.stays &&
+           !state.unread_input;
 }
 
 void Network::begin_close(ConnectionState& state) noexcept {

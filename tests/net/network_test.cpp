@@ -575,6 +575,35 @@ TEST(NetworkDrain, a_busy_connection_finishes_what_it_received) {
     drain.engine.join();
 }
 
+/// Answers one message, and ends.
+Task<> answer_once(Connection connection, Signal* begun, std::atomic<bool>* finish) {
+    {
+        const auto received = co_await connection.read();
+        begun->raise();
+    }
+    while (!finish->load()) {
+        const auto slept = co_await ferrule::sleep_for(1ms);
+        if (!slept) break;
+    }
+    connection.write("answer");
+}
+
+TEST(NetworkDrain, whoever_is_ended_by_it_may_have_sent_more) {
+    Signal begun;
+    std::atomic<bool> finish{false};
+    Engine engine{[&](Connection connection) { return answer_once(std::move(connection), &begun, &finish); }};
+    ClientSocket client = engine.connect();
+    client.send("one");
+    begun.wait();
+    engine.drain(60s);
+    engine.on_reactor([] {});
+    client.send("the next");
+    finish = true;
+    EXPECT_EQ(client.receive_rest(), (ClientSocket::Rest{"answer", 0}));
+    client.close();
+    engine.join();
+}
+
 TEST(NetworkDrain, what_was_received_is_answered) {
     DrainEngine drain;
     std::vector<ClientSocket> clients;

@@ -36,9 +36,9 @@ namespace ferrule::inline v0 {
 /// What is done about input that a peer may still send when a connection is closed. Closing a descriptor with unread
 /// input makes the kernel reset the connection, and the reset can destroy an answer that the peer has not read yet.
 enum class Linger : std::uint8_t {
-    /// Wait for the peer's FIN when input is known to be unread, or when the connection has been read from more than
-    /// once; close at
-    /// once when all that had come was read. What nginx does, and the cheapest for a connection per request.
+    /// Wait for the peer's FIN when input is known to be unread, when the connection has been read from more than once,
+    /// and in a drain; close at once when all that had come was read. What nginx does, and the cheapest for a
+    /// connection per request.
     adaptive,
     /// Always wait for the peer's FIN.
     always,
