@@ -22,6 +22,11 @@ def without(capabilities):
     return re.findall(r"^ *no +(\S.*?) {2,}\S+", capabilities.split("\n\n")[0], re.MULTILINE)
 
 
+def failures(output):
+    """The tests of a program that failed, and where, by the lines of GoogleTest."""
+    return re.findall(r"^(?:.+: Failure|\[  FAILED  \] \S+ \(\d+ ms\))$", output, re.MULTILINE)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     Machine.add_arguments(parser)
@@ -39,6 +44,9 @@ def main():
     failed = [program.name for program in programs if run.result(program.name)[0] != 0]
     if failed or not run.ended:
         print(run.output)
+        for name in failed:
+            for line in failures(run.result(name)[1]):
+                print(f"{name}: {line}")
         print(f"under {run.kernel}: failed or not ended: {', '.join(failed) or 'the machine'}")
         sys.exit(1)
     passed = sum(int(count) for count in re.findall(r"\[  PASSED  \] (\d+) test", run.output))

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 import machine
-from kernel_test import exclusions, without
+from kernel_test import exclusions, failures, without
 
 
 class ArchiveOf(machine.Archive):
@@ -90,6 +90,12 @@ class WhatCountsAsAnEnd(unittest.TestCase):
         self.assertEqual(run.result("never"), (None, ""))
         self.assertFalse(run.ended)
         self.assertTrue(machine.Run("6.1", self.OUTPUT + "ALL COMMANDS DONE\n").ended)
+
+
+class WhatIsToldOfAFailure(unittest.TestCase):
+    def test_the_tests_and_the_places(self):
+        output = "noise\na.cpp:3: Failure\nwords\n[  FAILED  ] Suite.Test (12 ms)\n[  FAILED  ] 1 test, listed below:\n[  FAILED  ] Suite.Test\n"
+        self.assertEqual(failures(output), ["a.cpp:3: Failure", "[  FAILED  ] Suite.Test (12 ms)"])
 
 
 class WhatIsToldOfAKernel(unittest.TestCase):
