@@ -427,8 +427,15 @@ TEST(NetworkHostile, ten_thousand_that_send_one_byte_and_stop) {
     });
     ClientSocket client = engine.connect();
     expect_echo(client, "served after\n");
-    for (std::size_t number = 0; number < silent.size(); number += 2) silent[number].reset();
-    silent.clear();
+    // In portions: what a processor has not looked at yet is dropped beyond a thousand packets, and nobody repeats a
+    // reset.
+    while (!silent.empty()) {
+        for (std::size_t number = 0; number < 200 && !silent.empty(); ++number) {
+            if (silent.size() % 2 == 0) silent.back().reset();
+            silent.pop_back();
+        }
+        engine.eventually("a portion gone", [&] { return engine.counters().connections.value() <= silent.size() + 1; });
+    }
     client.close();
     engine.until_empty();
 }
