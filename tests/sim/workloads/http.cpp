@@ -502,6 +502,29 @@ void wait_to_be_told(WorkloadRun& run, Peer& peer, const ClientPlan& plan) {
     peer.receive_to_end();
 }
 
+/// As much framing as a body can have, with its last chunk or without: only the first is to be answered.
+void flood_with_chunks(WorkloadRun& run, ServerProgram& server, Peer& peer, const ClientPlan& plan) {
+    Random random{plan.seed};
+    Asked asked{"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", http::Method::post,
+                random.next(), 3000};
+    for (const char byte : Pattern{asked.key}.text(0, asked.size))
+        asked.request.append("1\r\n").append(1, byte).append("\r\n");
+    const bool ends = random.one_in(2);
+    if (ends) asked.request += "0\r\n\r\n";
+    if (peer.send(asked.request)) peer.shutdown_sending();
+    if (!ends) {
+        expect_no_answer(run, peer, "a chunked body without a last chunk");
+        return;
+    }
+    ResponseReader reader{run, peer, plan.name};
+    if (reader.receive(asked)) {
+        ++run.messages_checked;
+        run.expect(peer.receive_to_end() == 0, plan.name + ": bytes come behind the only response");
+    } else if (!server.stopped()) {
+        run.incomplete(plan.name + ": a body of small chunks was not answered");
+    }
+}
+
 void harm(WorkloadRun& run, ServerProgram& server, const ClientPlan& plan, Hostility hostility) {
     auto peer = Peer::connect(run, plan.machine, server.address(), 24h);
     if (!peer) return;
@@ -521,13 +544,9 @@ void harm(WorkloadRun& run, ServerProgram& server, const ClientPlan& plan, Hosti
                                                     : "Transfer-Encoding: chunked\r\n\r\n5\r\nabc")))
                 expect_no_answer(run, *peer, "half a body");
             break;
-        case Hostility::chunks_of_one_byte: {
-            std::string flood = post + "Transfer-Encoding: chunked\r\n\r\n";
-            for (unsigned chunk = 0; chunk < 3000; ++chunk) flood += "1\r\nx\r\n";
-            if (peer->send(flood)) peer->shutdown_sending();
-            peer->receive_to_end();
+        case Hostility::chunks_of_one_byte:
+            flood_with_chunks(run, server, *peer, plan);
             break;
-        }
         case Hostility::noise:
             if (peer->send(Pattern{random.next()}, 0, random.between(1, 20'000), 1000)) peer->shutdown_sending();
             peer->receive_to_end();
