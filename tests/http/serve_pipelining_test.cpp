@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace {
 
@@ -29,6 +30,28 @@ TEST(ServePipelining, RequestsThatAreThereTogetherAreAnsweredByOneSend) {
     client.close();
     served.engine().until_empty();
     EXPECT_EQ(sends(served.engine()), 3u);
+}
+
+// H1-11: so many, and no fewer while more are there.
+TEST(ServePipelining, APortionIsOfThePipelineLimit) {
+    std::string requests;
+    std::string wanted;
+    for (unsigned number = 0; number < 16; ++number) {
+        requests += get("/path/" + std::to_string(number));
+        wanted += ok(std::to_string(number));
+    }
+    constexpr std::pair<std::uint32_t, std::uint64_t> portions[] = {{1, 16}, {4, 4}, {15, 2}, {16, 1}};
+    for (const auto& [limit, wanted_sends] : portions) {
+        http::ServeOptions options;
+        options.pipeline_limit = limit;
+        Served<SiteHandler> served{site, options};
+        ClientSocket client = served.connect();
+        client.send(requests);
+        EXPECT_TRUE(same(without_dates(client.receive(dated_size(wanted))), wanted));
+        client.close();
+        served.engine().until_empty();
+        EXPECT_EQ(sends(served.engine()), wanted_sends) << "portions of " << limit;
+    }
 }
 
 // H1-11: no more than 64 answers wait for one send.
