@@ -26,6 +26,16 @@ void* allocate_or_throw(std::size_t size, std::size_t alignment) {
     return memory;
 }
 
+/// How many there are on the reactor's thread while the work is done on this one.
+template <class Engine, class Work>
+std::uint64_t allocations_of(Engine& engine, Work work) {
+    engine.on_reactor([] { counted = true; });
+    const std::uint64_t before = allocations.load();
+    work();
+    engine.on_reactor([] { counted = false; });
+    return allocations.load() - before;
+}
+
 }  // namespace
 
 [[gnu::noinline]] void* operator new(std::size_t size) {
