@@ -69,6 +69,25 @@ TEST(ServeRefusing, BodiesBeforeAndWhileTheyAreRead) {
                    "431 Request Header Fields Too Large");
 }
 
+// H1-09: the semicolon counts, too.
+TEST(ServeRefusing, ExtensionsOfChunksBeyondTheirLimit) {
+    http::ServeOptions options;
+    options.limits.chunk_extension_bytes = 256;
+    Served<SiteHandler> served{site, options};
+    const std::string longest = ";" + std::string(255, 'e');
+    const auto body = [](const std::string& first, const std::string& last) {
+        return chunked("/count", "1" + first + "\r\na\r\n0" + last + "\r\n\r\n");
+    };
+    EXPECT_TRUE(same(served.answers(body(longest, longest) + get("/")), ok("1 bytes, sum 97") + ok("ok")));
+    expect_refusal(served, body(longest + "e", ""), "400 Bad Request");
+    expect_refusal(served, body("", longest + "e"), "400 Bad Request");
+    // By default there are none at all.
+    Served<SiteHandler> strict{site};
+    EXPECT_TRUE(same(strict.answers(body("", "") + get("/")), ok("1 bytes, sum 97") + ok("ok")));
+    expect_refusal(strict, body(";", ""), "400 Bad Request");
+    expect_refusal(strict, body("", ";"), "400 Bad Request");
+}
+
 TEST(ServeRefusing, LengthRequired) {
     http::ServeOptions options;
     options.length_required = true;
@@ -95,6 +114,57 @@ TEST(ServeRefusing, UnreadBodies) {
     EXPECT_TRUE(same(served.answers(large + get("/")), ok("ignored", "Connection: close\r\n")));
     const std::string chunks = chunked("/ignore", times(20, "2710\r\n" + letters(10'000) + "\r\n") + "0\r\n\r\n");
     EXPECT_TRUE(same(served.answers(chunks + get("/")), ok("ignored")));
+}
+
+// H1-10: 64 KiB, and no byte more.
+TEST(ServeRefusing, UnreadBodiesAtTheBound) {
+    Served<SiteHandler> served{site};
+    constexpr std::size_t bound = 65'536;
+    const auto in_chunks = [](std::size_t size) {
+        return chunked("/ignore", "8000\r\n" + letters(32'768) + "\r\n8000\r\n" + letters(32'768) + "\r\n" +
+                                      (size == bound ? "" : "1\r\nx\r\n") + "0\r\n\r\n");
+    };
+    EXPECT_TRUE(same(served.answers(in_chunks(bound) + get("/")), ok("ignored") + ok("ok")));
+    EXPECT_TRUE(same(served.answers(in_chunks(bound + 1) + get("/")), ok("ignored")));
+
+    // The head alone: what is there with it is read in any case.
+    const auto head = [](std::size_t size) {
+        return "POST /ignore HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n";
+    };
+    ClientSocket taken = served.connect();
+    const std::uint64_t received = served.engine().counters().bytes_received.value();
+    taken.send(head(bound));
+    served.until_received(received + head(bound).size());
+    taken.send(letters(bound) + get("/"));
+    taken.shutdown_write();
+    EXPECT_TRUE(same(without_dates(taken.receive_rest().bytes), ok("ignored") + ok("ok")));
+    ClientSocket closed = served.connect();
+    closed.send(head(bound + 1));
+    EXPECT_TRUE(same(without_dates(closed.receive_rest().bytes), ok("ignored", "Connection: close\r\n")));
+}
+
+// H1-10: a body belongs to its request whatever the method, and is no request itself.
+TEST(ServeRefusing, BodiesOfEachMethod) {
+    Served<SiteHandler> served{site};
+    const std::string inner = get("/query?name=smuggled");
+    unsigned sum = 0;
+    for (const char byte : inner) sum += static_cast<unsigned char>(byte);
+    const std::string read = std::to_string(inner.size()) + " bytes, sum " + std::to_string(sum);
+    for (const std::string method : {"DELETE", "GET", "OPTIONS", "HEAD"}) {
+        const auto request = [&](std::string_view target, bool in_chunks) {
+            std::string text = in_chunks ? chunked(target, "2e\r\n" + inner + "\r\n0\r\n\r\n") : post(target, inner);
+            return text.replace(0, std::string_view("POST").size(), method);
+        };
+        const auto answer = [&](std::string_view body) {
+            const std::string whole = ok(body);
+            return method == "HEAD" ? whole.substr(0, whole.size() - body.size()) : whole;
+        };
+        for (const bool in_chunks : {false, true}) {
+            EXPECT_TRUE(same(served.answers(request("/count", in_chunks) + request("/ignore", in_chunks) + get("/")),
+                             answer(read) + answer("ignored") + ok("ok")))
+                << method << in_chunks;
+        }
+    }
 }
 
 // H1-10: a proxy that has the whole answer may send the next request on the connection, though it owes a part of the
