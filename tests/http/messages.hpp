@@ -16,7 +16,10 @@ struct Message {
     std::string target;
     std::vector<std::pair<std::string, std::string>> fields;
     std::string body;
-    bool has_framing_trailers = false;  // which are ignored here, and refused by others
+    // What others refuse: such trailers, which are ignored here, and HTAB as white space behind Content-Length or
+    // Transfer-Encoding (RFC 9110, section 5.6.3).
+    bool has_framing_trailers = false;
+    bool has_tab_behind_framing = false;
 
     friend bool operator==(const Message&, const Message&) = default;
 };
@@ -32,6 +35,12 @@ inline bool names_framing(std::string_view body) {
     return false;
 }
 
+// Whether HTAB is in the white space between the value, which lies in these bytes, and the end of its line.
+inline bool has_tab_behind(std::string_view value, std::string_view bytes) {
+    bytes.remove_prefix(static_cast<std::size_t>(value.data() + value.size() - bytes.data()));
+    return bytes.substr(0, bytes.find('\r')).find('\t') != std::string_view::npos;
+}
+
 // The requests in a stream that Ferrule takes, each with its whole body, up to the last after which the connection may
 // be used again. `CONNECT` and what asks for an upgrade are left out, and so is what is behind them: it is no HTTP.
 inline std::vector<Message> messages_of(std::string_view bytes) {
@@ -44,7 +53,12 @@ inline std::vector<Message> messages_of(std::string_view bytes) {
         if (parser.method() == http::Method::connect || parser.wants_upgrade()) return messages;
         const http::RequestHead head(bytes, parser, positions);
         Message message{std::string(head.method_text()), std::string(head.target()), {}, {}};
-        for (const http::Field field : head.fields()) message.fields.emplace_back(field.name, field.value);
+        for (const http::Field field : head.fields()) {
+            message.fields.emplace_back(field.name, field.value);
+            const bool frames =
+                http::same_name(field.name, "content-length") || http::same_name(field.name, "transfer-encoding");
+            if (frames && has_tab_behind(field.value, bytes)) message.has_tab_behind_framing = true;
+        }
         bytes.remove_prefix(parser.head_size());
         if (parser.framing() == http::BodyFraming::length) {
             if (parser.content_length() > bytes.size()) return messages;

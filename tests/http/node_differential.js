@@ -47,8 +47,6 @@ let failed = false;
 readline.createInterface({ input: process.stdin }).on('line', (line) => {
   if (failed) return;
   const [stream, ...ours] = line.split(' ');
-  // HTAB at the end of a number is white space by RFC 9110, but not to node.
-  if (/\t[ \t]*\r/.test(text(stream))) return;
   const theirs = messagesOf(Buffer.from(stream, 'hex'));
   ++streams;
   for (let index = 0; index < ours.length; ++index) {

@@ -38,7 +38,7 @@ int emit(std::uint64_t executions, std::uint64_t seed) {
         const std::string stream = mutation.next();
         print(stream);
         for (const Message& message : messages_of(stream)) {
-            if (message.has_framing_trailers) break;
+            if (message.has_framing_trailers || message.has_tab_behind_framing) break;
             std::printf(" ");
             print(message.method);
             std::printf(",");
