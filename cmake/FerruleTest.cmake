@@ -1,4 +1,4 @@
-# GoogleTest, and the two ways to add a test.
+# GoogleTest, and the ways to add a test.
 include(GoogleTest)
 
 if(CMAKE_CROSSCOMPILING)
@@ -101,4 +101,19 @@ function(ferrule_add_command_test name)
     if(ARG_COST)
         set_tests_properties(${test} PROPERTIES COST ${ARG_COST})
     endif()
+endfunction()
+
+# ferrule_skipping_command(<variable> <reason>)
+#
+# For tests whose program cannot be built here: a command that skips, whatever comes behind it, so that they show as skipped and not as nothing.
+function(ferrule_skipping_command variable reason)
+    set(${variable} sh -c "echo \"SKIPPED: $0\" && exit 77" "${reason}" PARENT_SCOPE)
+endfunction()
+
+# ferrule_add_skipped_test(<name> <reason>)
+#
+# In the place of such a test.
+function(ferrule_add_skipped_test name reason)
+    ferrule_skipping_command(skip "${reason}")
+    ferrule_add_command_test(${name} COMMAND ${skip})
 endfunction()
