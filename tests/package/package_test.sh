@@ -9,6 +9,12 @@ cache() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 compiler=$(cache CMAKE_CXX_COMPILER)
 launcher=$(cache CMAKE_CXX_COMPILER_LAUNCHER)
 
+# Without it nobody would see what a program links.
+if ! command -v readelf >/dev/null; then
+    echo "SKIPPED: readelf is not installed (Debian: binutils)"
+    exit 77
+fi
+
 mkdir -p "$work"
 rm -rf "$work"/{prefix,moved,consumer}
 if [ "$kind" = shared ]; then
@@ -27,14 +33,31 @@ example=$work/example.cpp
 sed -n '/^```cpp$/,/^```$/{/^```/d;p}' "$source/README.md" | sed 's/\.port = 8080/.port = 0/' >"$example"
 grep -q '\.port = 0' "$example" || fail "the README's example has no .port = 8080"
 
+# The libraries that a program or a library needs, each on a line: there is always one.
+needed_by() {
+    local dynamic needed
+    dynamic=$(readelf -dW "$1") || fail "readelf cannot read $1"
+    needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' <<<"$dynamic")
+    [ -n "$needed" ] || fail "readelf finds nothing that $1 needs"
+    echo "$needed"
+}
+
+# That the program needs no library whose name begins so.
+expect_without() {
+    local needed
+    needed=$(needed_by "$1")
+    ! grep -q "^$2" <<<"$needed" || fail "$3: $needed"
+}
+
 # Runs the program, and holds what it links against the promise: libc, threads and the language's own runtime, nothing else.
 check() {
-    local program=$1 needed library
+    local program=$1 needed library shared
     python3 "$here/echo_check.py" "$program" || fail "$program does not echo"
-    needed=$(readelf -dW "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+    needed=$(needed_by "$program")
     if [ "$kind" = shared ]; then
         grep -q '^libferrule\.so\.' <<<"$needed" || fail "$program does not link the shared library: $needed"
-        needed+=$'\n'$(find "$prefix" -name libferrule.so -exec readelf -dW {} + | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+        shared=$(find "$prefix" -name libferrule.so)
+        needed+=$'\n'$(needed_by "$shared")
     fi
     for library in $needed; do
         case $library in
@@ -57,10 +80,10 @@ check "$work/consumer/consumer"
 "$work/consumer/simulation" || fail "the simulated server does not echo"
 "$work/consumer/admin" || fail "the admin port does not answer"
 "$work/consumer/http" || fail "no JSON is written"
-! readelf -dW "$work/consumer/http" | grep -q 'NEEDED.*lib\(z\|brotli\)' || fail "HTTP without compression links its libraries"
+expect_without "$work/consumer/http" 'lib\(z\|brotli\)' "HTTP without compression links its libraries"
 [ $compression = OFF ] || "$work/consumer/http_compression" || fail "nothing is compressed"
 "$work/consumer/http_parser" || fail "the HTTP parser does not parse"
-! readelf -dW "$work/consumer/http_parser" | grep -q 'NEEDED.*libferrule\.so' || fail "the HTTP parser links the runtime"
+expect_without "$work/consumer/http_parser" 'libferrule\.so' "the HTTP parser links the runtime"
 
 if ! command -v pkg-config >/dev/null; then
     echo "SKIPPED: pkg-config is not installed (the CMake half passed)"
