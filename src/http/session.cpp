@@ -284,6 +284,7 @@ void Session::refuse(Refusal refusal) {
 void Session::refuse(Status status, std::string_view why) {
     if (Counter* counter = refusals_of(service_->counters, status)) counter->add();
     closing_ = true;
+    exchange_->body.state = Body::State::failed;  // nobody knows what else comes
     answer_error(status, why);
     static_cast<void>(output_.finish());
 }
@@ -489,6 +490,10 @@ bool Session::closes_behind(bool whole) noexcept {
         (body.continue_wanted || (body.state == Body::State::length && body.remaining > options_->unread_limit)))
         closing_ = true;
     return closing_;
+}
+
+bool Session::client_may_send() const noexcept {
+    return exchange_ != nullptr && (exchange_->parser.keep_alive() || !body_read());
 }
 
 // ---- flushes beside the loop ----

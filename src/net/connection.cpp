@@ -382,13 +382,17 @@ std::size_t unsent_connection(const ConnectionState& state) noexcept {
     return unsent;
 }
 
+void release_lingering(ConnectionState& state) noexcept {
+    state.unread_input = true;
+    release_connection(state);
+}
+
 void release_reading(ConnectionState& state) noexcept {
     // What still comes is dropped as it comes, so that it holds no buffers; what is not read for that is lingered for
     // at the end.
     state.wants_input = false;
     state.network->drop_received(state);
-    state.unread_input = true;
-    release_connection(state);
+    release_lingering(state);
 }
 
 void release_writing(ConnectionState& state) noexcept {
@@ -425,6 +429,10 @@ void release_at_home(ConnectionState& state, Release release) noexcept {
 
 void Connection::close() noexcept {
     if (ConnectionState* ended = std::exchange(state_, nullptr)) release_at_home(*ended, detail::release_connection);
+}
+
+void Connection::close_lingering() noexcept {
+    if (ConnectionState* ended = std::exchange(state_, nullptr)) release_at_home(*ended, detail::release_lingering);
 }
 
 std::pair<ReadHalf, WriteHalf> Connection::split() && {

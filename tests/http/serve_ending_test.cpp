@@ -325,6 +325,41 @@ TEST(ServeUpgrade, OnlyWhereItWasAskedFor) {
     EXPECT_TRUE(same(served.answers(post("/", "body", "Connection: upgrade\r\nUpgrade: shout\r\n")), ok("refused")));
 }
 
+// ---- ends that the client does not expect ----
+
+Task<> end_here(http::Request& request, http::Response& response) {
+    if (request.path() == "/last") response.close();
+    response.send("ended");
+    co_return;
+}
+
+// RFC 9112, section 9.6: what it still sends must not reset the connection under the answer.
+TEST(ServeEnding, ClientsThatStillSendAreNotReset) {
+    http::ServeOptions options;
+    options.body_limit = 1'000'000;
+    Served<TestHandler> served{end_here, options};
+    const auto announced = [](std::string_view bytes) {
+        return "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::string(bytes) + "\r\n\r\n";
+    };
+    const std::string closed = ok("ended", "Connection: close\r\n");
+    for (const auto& [request, wanted] :
+         {std::pair{get("/last"), closed}, std::pair{announced("900000"), closed},
+          std::pair{announced("1000001"), refusal("413 Content Too Large", "the body is too large")},
+          std::pair{std::string("POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1000001\r\n\r\n"),
+                    refusal("413 Content Too Large", "the body is too large")}}) {
+        ClientSocket client = served.connect();
+        client.send(request);
+        EXPECT_TRUE(same(without_dates(client.receive(dated_size(wanted))), wanted));
+        for (unsigned more = 0; more < 3; ++more) {
+            served.engine().on_reactor([] {});
+            EXPECT_EQ(client.try_send(letters(1000)), 0) << request;
+        }
+        client.shutdown_write();
+        EXPECT_EQ(client.receive_rest(), ClientSocket::Rest{}) << request;
+    }
+    served.engine().until_empty();
+}
+
 // ---- streams that go while earlier answers leave ----
 
 /// A connection whose flushes are coroutines of its own, as those of an encryption are: none may be under way when it

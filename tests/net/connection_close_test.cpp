@@ -229,6 +229,26 @@ TEST(ConnectionClose, an_early_answer_is_not_reset_while_the_peer_still_sends) {
     }
 }
 
+Task<> answer_and_end_early(Connection connection) {
+    { const auto received = co_await connection.read(); }
+    connection.write("answer");
+    connection.close_lingering();
+}
+
+TEST(ConnectionClose, an_end_that_the_peer_does_not_expect_does_not_reset_it) {
+    Engine engine{answer_and_end_early, with_linger(Linger::adaptive)};
+    ClientSocket client = engine.connect();
+    client.send("request");
+    EXPECT_EQ(client.receive(6), "answer");
+    for (unsigned more = 0; more < 3; ++more) {
+        engine.on_reactor([] {});
+        EXPECT_EQ(client.try_send("more"), 0);
+    }
+    client.shutdown_write();
+    EXPECT_EQ(client.receive_rest(), ClientSocket::Rest{});
+    engine.until_empty();
+}
+
 TEST(ConnectionClose, lingering_ends_at_its_timeout) {
     ManualClock clock;
     EngineOptions options = with_linger(Linger::always);

@@ -136,6 +136,8 @@ protected:
     void wait_for_request();
     /// Flushes, and waits for nothing.
     void flush_beside();
+    /// Whether the client has neither said that this request is its last nor sent all of it.
+    [[nodiscard]] bool client_may_send() const noexcept;
     /// Lets go of such a flush, before the stream is somebody else's or gone.
     void stop_beside() noexcept;
     /// A wait for the body, with its deadline. It ends with this object, also where nobody waits any more.

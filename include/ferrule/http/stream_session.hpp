@@ -69,6 +69,12 @@ public:
             }
         }
         reader_.reset();
+        if constexpr (requires { stream_.close_lingering(); }) {
+            if (client_may_send()) {
+                stream_.close_lingering();
+                return;
+            }
+        }
         stream_.close();
     }
 

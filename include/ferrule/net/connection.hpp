@@ -193,6 +193,7 @@ FERRULE_EXPORT void shutdown_write_connection(ConnectionState& state);
 FERRULE_EXPORT std::size_t unsent_connection(const ConnectionState& state) noexcept;
 FERRULE_EXPORT std::size_t writable_connection(const ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_connection(ConnectionState& state) noexcept;
+FERRULE_EXPORT void release_lingering(ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_reading(ConnectionState& state) noexcept;
 FERRULE_EXPORT void release_writing(ConnectionState& state) noexcept;
 
@@ -378,6 +379,10 @@ public:
 
     /// The ordered close of the destructor, now. The handle is empty afterwards.
     void close() noexcept;
+
+    /// The same, and it waits for the peer's FIN whatever NetworkOptions::linger says: for a protocol that ends where
+    /// its peer does not expect it, and may still be sending.
+    void close_lingering() noexcept;
 
     /// Parts the connection into a half that reads and one that writes, which may live in different tasks. Closed when
     /// both have ended.
