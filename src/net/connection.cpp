@@ -312,10 +312,9 @@ bool write_connection(ConnectionState& state, const std::byte* data, std::size_t
     }
     Network& network = *state.network;
     check_thread(*network.reactor_, "Connection::write");
-    if (slab == nullptr && size <= network.options_.write_slab_size && state.sending == nullptr &&
-        !state.write_failed && !state.fin_wanted) [[likely]] {
-        if (slab = network.take_slab_class(network.first_slab_class_); slab != nullptr) [[likely]] {
-            state.staged = slab;
+    if (slab == nullptr && size <= network.first_slab_bytes_ && state.sending == nullptr && !state.write_failed &&
+        !state.fin_wanted) [[likely]] {
+        if (slab = network.stage_first_slab(state); slab != nullptr) [[likely]] {
             slab->size = static_cast<std::uint32_t>(size);
             std::memcpy(slab->data(), data, size);
             return true;

@@ -45,6 +45,7 @@ Network::Network(Reactor& reactor, NetworkOptions options)
       slabs_(reactor.memory_account, options.memory_limit, options.memory_kept),
       first_slab_class_(static_cast<std::uint8_t>(
           SlabPool::class_of(options.write_slab_size + static_cast<std::uint32_t>(sizeof(WriteSlab))))),
+      first_slab_bytes_(std::min(options.write_slab_size, options.write_limit)),
       pause_considered_from_(std::min(options.receive_lease_limit, slices_not_asked_for)) {
     prepare_buffers();
     slabs_.use_huge_pages(reactor.kernel(), options.huge_pages);

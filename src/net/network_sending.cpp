@@ -56,13 +56,9 @@ std::byte* Network::room(ConnectionState& state, std::size_t bytes) noexcept {
         return nullptr;
     }
     if (slab != nullptr && slab->capacity - slab->size >= bytes) return slab->data() + slab->size;
-    if (slab == nullptr && state.sending == nullptr && bytes <= options_.write_slab_size) [[likely]] {
-        // It has its place always: see has_room.
-        if (slab = take_slab_class(first_slab_class_); slab != nullptr) [[likely]] {
-            slab->capacity = std::min(slab->capacity, options_.write_limit);
-            state.staged = slab;
+    if (slab == nullptr && state.sending == nullptr && bytes <= first_slab_bytes_) [[likely]] {
+        if (slab = stage_first_slab(state); slab != nullptr) [[likely]]
             return slab->data();
-        }
     }
     std::uint64_t capacity = std::max<std::uint64_t>(size + bytes, options_.write_slab_size);
     if (slab != nullptr) capacity = std::max<std::uint64_t>(capacity, std::uint64_t{slab->capacity} * 2);

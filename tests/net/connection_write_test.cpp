@@ -44,10 +44,11 @@ std::string text_of(const std::expected<void, std::errc>& flushed) {
 
 // ---- limits ----
 
-Task<> write_past_limit(Connection connection, Notes* notes) {
-    notes->lines.push_back(connection.write(pattern(3000)) ? "kept" : "refused");
-    notes->lines.push_back(connection.write(pattern(999)) ? "kept" : "refused");
-    notes->lines.push_back(connection.unsent() == 3999 ? "3999" : "other");
+Task<> write_past_limit(Connection connection, std::size_t limit, Notes* notes) {
+    const std::size_t first = limit * 3 / 4;
+    notes->lines.push_back(connection.write(pattern(first)) ? "kept" : "refused");
+    notes->lines.push_back(connection.write(pattern(limit - first - 1)) ? "kept" : "refused");
+    notes->lines.push_back(connection.unsent() == limit - 1 ? "all but one" : "other");
     notes->lines.push_back(connection.write(pattern(2)) ? "kept" : "refused");
     notes->lines.push_back(connection.write(pattern(1)) ? "kept" : "refused");
     notes->lines.push_back(connection.span(1).empty() ? "no span" : "span");
@@ -59,16 +60,21 @@ Task<> write_past_limit(Connection connection, Notes* notes) {
 }
 
 TEST(ConnectionWrite, past_its_limit_is_refused_and_says_so) {
-    Notes notes;
-    EngineOptions options;
-    options.network.write_limit = 4000;
-    Engine engine{[&](Connection connection) { return write_past_limit(std::move(connection), &notes); }, options};
-    ClientSocket client = engine.connect();
-    notes.ended.wait();
-    EXPECT_EQ(notes.lines, (std::vector<std::string>{"kept", "kept", "3999", "refused", "refused", "no span",
-                                                     "No buffer space available", "ENOBUFS", "failed"}));
-    client.close();
-    engine.until_empty();
+    // Also where the first block is larger.
+    for (const std::uint32_t limit : {4000u, 100u}) {
+        Notes notes;
+        EngineOptions options;
+        options.network.write_limit = limit;
+        Engine engine{[&](Connection connection) { return write_past_limit(std::move(connection), limit, &notes); },
+                      options};
+        ClientSocket client = engine.connect();
+        notes.ended.wait();
+        EXPECT_EQ(notes.lines, (std::vector<std::string>{"kept", "kept", "all but one", "refused", "refused", "no span",
+                                                         "No buffer space available", "ENOBUFS", "failed"}))
+            << limit;
+        client.close();
+        engine.until_empty();
+    }
 }
 
 /// Writes what it may while a first piece is stuck on its way.

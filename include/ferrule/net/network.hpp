@@ -528,6 +528,16 @@ private:
         slab->size_class = size_class;
         return slab;
     }
+    // For a connection of which nothing is written: it has its place always, see has_room.
+    WriteSlab* stage_first_slab(ConnectionState& state) noexcept {
+        WriteSlab* slab = take_slab_class(first_slab_class_);
+        if (slab != nullptr) [[likely]] {
+            // The block may be larger than what the connection may have waiting.
+            slab->capacity = std::min(slab->capacity, options_.write_limit);
+            state.staged = slab;
+        }
+        return slab;
+    }
     void give_back_slab(WriteSlab* slab) noexcept { slabs_.give_back_class(slab, slab->size_class); }
     /// A slab that was staged or sent, whatever it is.
     void release_slab(ConnectionState& state, WriteSlab* slab) noexcept {
@@ -679,6 +689,7 @@ private:
     std::string connection_ring_error_;
     SlabPool slabs_;
     std::uint8_t first_slab_class_;
+    std::uint32_t first_slab_bytes_;       // of a first write that needs no other block
     std::uint32_t pause_considered_from_;  // slices that a connection holds
     std::uint32_t stream_slice_ =
         std::numeric_limits<std::uint32_t>::max();  // bytes of a full buffer; none is where streams are as all else
