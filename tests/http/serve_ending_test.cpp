@@ -3,6 +3,7 @@
 #include "http/requests.hpp"
 #include "http/served.hpp"
 #include "http/site.hpp"
+#include "http/tunnel.hpp"
 #include "support/manual_clock.hpp"
 
 #include <gtest/gtest.h>
@@ -14,7 +15,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace {
@@ -263,29 +263,8 @@ TEST(ServeDraining, WhatWasBegunIsFinishedAndSaysThatItIsTheLast) {
 
 // ---- other protocols ----
 
-Task<> shout(http::Request& request, http::Response& response) {
-    if (request.method() != http::Method::connect && request.field("upgrade") != "shout") {
-        response.send("not upgraded");
-        co_return;
-    }
-    response.header("X-Said", "yes");
-    ferrule::Connection connection = response.upgrade<ferrule::Connection>("shout");
-    ferrule::BufferedReader reader{connection};
-    ferrule::ByteSequence received = reader.buffered();
-    do {
-        for (const auto slice : received) connection.write(slice);
-        connection.write("!");
-        reader.advance(received.size());
-        co_await connection.flush();
-        received = co_await reader.read();
-    } while (received);
-    // The request's texts are still there.
-    connection.write(request.target());
-    co_await connection.flush();
-}
-
 TEST(ServeUpgrade, NoByteIsLost) {
-    Served<TestHandler> served{shout};
+    Served<TestHandler> served{shout<ferrule::Connection>};
     const std::string upgrade = get("/target", "Connection: upgrade\r\nUpgrade: shout\r\n");
     const std::string switched =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nDate: now\r\nX-Said: yes\r\n\r\n";
@@ -362,27 +341,17 @@ TEST(ServeEnding, ClientsThatStillSendAreNotReset) {
 
 // ---- streams that go while earlier answers leave ----
 
-/// A connection whose flushes are coroutines of its own, as those of an encryption are: none may be under way when it
+/// A stream whose flushes are coroutines of its own, as those of an encryption are: none may be under way when it
 /// moves, or ends.
-class Layered {
+class Layered : public Tunnel {
 public:
-    explicit Layered(ferrule::Connection connection) : connection_(std::move(connection)) {}
-    Layered(Layered&& other) : connection_(std::move(other.connection_)) { EXPECT_EQ(other.flushes_, 0u); }
+    using Tunnel::Tunnel;
+    Layered(Layered&& other) : Tunnel(std::move(other)) { EXPECT_EQ(other.flushes_, 0u); }
     ~Layered() { EXPECT_EQ(flushes_, 0u); }
 
-    auto read() { return connection_.read(); }
-    ferrule::ReadResult take_carried() { return connection_.take_carried(); }
-    ferrule::EndReason end_reason() const { return connection_.end_reason(); }
-    std::error_code error() const { return connection_.error(); }
-    bool write(std::span<const std::byte> bytes) { return connection_.write(bytes); }
-    std::span<std::byte> span(std::size_t minimum) { return connection_.span(minimum); }
-    void advance(std::size_t bytes) { connection_.advance(bytes); }
-    std::size_t unsent() const { return connection_.unsent(); }
-    std::size_t writable() const { return connection_.writable(); }
-    void close() { connection_.close(); }
     Task<std::expected<void, std::errc>> flush() {
         const Flush under_way{*this};
-        const std::expected<void, std::errc> flushed = co_await connection_.flush();
+        const std::expected<void, std::errc> flushed = co_await Tunnel::flush();
         co_return flushed;
     }
 
@@ -395,7 +364,6 @@ private:
         unsigned& flushes;
     };
 
-    ferrule::Connection connection_;
     unsigned flushes_ = 0;
 };
 

@@ -2,17 +2,15 @@
 #include "http/requests.hpp"
 #include "http/served.hpp"
 #include "http/site.hpp"
+#include "http/tunnel.hpp"
 
 #include <gtest/gtest.h>
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace {
@@ -21,30 +19,6 @@ using namespace ferrule_test;
 using ferrule::Connection;
 using ferrule::Task;
 using TestHandler = Task<> (*)(http::Request&, http::Response&);
-
-/// What stands on a connection, as a session does: a Duplex, and nothing more than one has to be.
-class Tunnel {
-public:
-    explicit Tunnel(Connection connection) noexcept : connection_(std::move(connection)) {}
-
-    auto read() { return connection_.read(); }
-    ferrule::ReadResult take_carried() { return connection_.take_carried(); }
-    ferrule::EndReason end_reason() const { return connection_.end_reason(); }
-    std::error_code error() const { return connection_.error(); }
-
-    bool write(std::span<const std::byte> bytes) { return connection_.write(bytes); }
-    std::span<std::byte> span(std::size_t minimum) { return connection_.span(minimum); }
-    void advance(std::size_t bytes) { connection_.advance(bytes); }
-    auto flush() { return connection_.flush(); }
-    std::size_t unsent() const { return connection_.unsent(); }
-    std::size_t writable() const { return connection_.writable(); }
-
-    void close() { connection_.close(); }
-
-private:
-    Connection connection_;
-};
-static_assert(ferrule::Duplex<Tunnel> && !std::convertible_to<Tunnel&, Connection&>);
 
 using TunnelServed = Served<TestHandler, Tunnel>;
 
@@ -80,11 +54,6 @@ TEST(ServeTunnel, BodiesOfBothKinds) {
         served.until_received(++received);
     }
     EXPECT_TRUE(same(without_dates(client.receive(dated_size(ok("abcde")))), ok("abcde")));
-}
-
-Task<> shared_page(http::Request& request, http::Response& response) {
-    response.send(ferrule::SharedBytes::own(letters(number_in(request, "size"))));
-    co_return;
 }
 
 // It cannot take them without a copy, and has less room than they need.
@@ -123,36 +92,19 @@ TEST(ServeTunnel, ResponsesWithoutAnEnd) {
     EXPECT_EQ(served.engine().faults(), 1u);
 }
 
-Task<> shout(http::Request& request, http::Response& response) {
-    if (request.field("upgrade") != "shout") {
-        response.send("not upgraded");
-        co_return;
-    }
-    Tunnel tunnel = response.upgrade<Tunnel>("shout");
-    ferrule::BufferedReader reader{tunnel};
-    ferrule::ByteSequence received = reader.buffered();
-    do {
-        for (const auto slice : received) tunnel.write(slice);
-        tunnel.write(std::as_bytes(std::span{"!", 1}));
-        reader.advance(received.size());
-        co_await tunnel.flush();
-        received = co_await reader.read();
-    } while (received);
-}
-
 TEST(ServeTunnel, IsTurnedOverToAnotherProtocol) {
-    TunnelServed served{shout};
+    TunnelServed served{shout<Tunnel>};
     const std::string upgrade = get("/", "Connection: upgrade\r\nUpgrade: shout\r\n");
     const std::string switched =
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nDate: now\r\n\r\n";
-    EXPECT_TRUE(same(served.answers(get("/") + upgrade + "behind"), ok("not upgraded") + switched + "behind!"));
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\nDate: now\r\nX-Said: yes\r\n\r\n";
+    EXPECT_TRUE(same(served.answers(get("/") + upgrade + "behind"), ok("not upgraded") + switched + "behind!/"));
     ClientSocket client = served.connect();
     client.send(upgrade);
     EXPECT_TRUE(same(without_dates(client.receive(dated_size(switched) + 1)), switched + "!"));
     client.send("later");
     EXPECT_EQ(client.receive(6), "later!");
     client.shutdown_write();
-    EXPECT_EQ(client.receive_rest(), ClientSocket::Rest{});
+    EXPECT_EQ(client.receive_rest(), (ClientSocket::Rest{"/", 0}));
     served.engine().until_empty();
     EXPECT_EQ(served.metric("ferrule_http_upgrades_total"), 2);
     EXPECT_EQ(served.engine().faults(), 0u);

@@ -4,9 +4,12 @@
 #include <ferrule/reactor/deadline.hpp>
 #include <ferrule/task/yield.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstddef>
+#include <cstring>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -79,6 +82,54 @@ inline ferrule::Task<> stream_body(ferrule::http::Request& request, ferrule::htt
         const auto flushed = co_await response.flush();
         if (!flushed) co_return;
     }
+}
+
+/// Writes a body of `size` in spans of at least `span` bytes, and of `part` at most when that is said.
+inline ferrule::Task<> write_in_place(ferrule::http::Request& request, ferrule::http::Response& response) {
+    const std::string text = letters(number_in(request, "size"));
+    const std::size_t minimum = number_in(request, "span");
+    const std::size_t most = request.query_parameter("part") ? number_in(request, "part") : text.size();
+    for (std::size_t at = 0; at < text.size();) {
+        const auto room = response.span(minimum);
+        if (room.empty()) {
+            const auto flushed = co_await response.flush();
+            if (!flushed) co_return;
+            continue;
+        }
+        const std::size_t part = std::min({room.size(), text.size() - at, most});
+        std::memcpy(room.data(), text.data() + at, part);
+        response.advance(part);
+        at += part;
+    }
+}
+
+inline ferrule::Task<> shared_page(ferrule::http::Request& request, ferrule::http::Response& response) {
+    response.send(ferrule::SharedBytes::own(letters(number_in(request, "size"))));
+    co_return;
+}
+
+/// Changes to a protocol, when it is asked to, in which what comes goes back with an exclamation mark.
+template <class Stream>
+ferrule::Task<> shout(ferrule::http::Request& request, ferrule::http::Response& response) {
+    if (request.method() != ferrule::http::Method::connect && request.field("upgrade") != "shout") {
+        response.send("not upgraded");
+        co_return;
+    }
+    response.header("X-Said", "yes");
+    Stream stream = response.upgrade<Stream>("shout");
+    const auto say = [&stream](std::string_view text) { stream.write(std::as_bytes(std::span{text})); };
+    ferrule::BufferedReader reader{stream};
+    ferrule::ByteSequence received = reader.buffered();
+    do {
+        for (const auto slice : received) say(slice.text());
+        say("!");
+        reader.advance(received.size());
+        co_await stream.flush();
+        received = co_await reader.read();
+    } while (received);
+    // The request's texts are still there.
+    say(request.target());
+    co_await stream.flush();
 }
 
 inline ferrule::Task<> yield_times(ferrule::http::Request& request, ferrule::http::Response& response) {
