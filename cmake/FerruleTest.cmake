@@ -14,7 +14,7 @@ else()
     find_package(GTest REQUIRED)
 endif()
 
-# ferrule_add_test(<name> [SOURCES ...] [LIBRARIES ...] [ARGUMENTS ...] [TIMEOUT seconds] [FILTER gtest-filter] [LABELS full|release ...] [SERIAL] [PURE])
+# ferrule_add_test(<name> [SOURCES ...] [LIBRARIES ...] [ARGUMENTS ...] [TIMEOUT seconds] [FILTER gtest-filter] [LABELS full|release ...] [PURE])
 #
 # One test program per concept: tests/<area>/<name>.cpp, registered from tests/<area>/CMakeLists.txt. CTest knows its tests one by one, as
 # <preset>/<area>/<concept>/<Suite>.<Test>, so they run in parallel and a filter finds them. GTEST_SKIP() << "reason" counts as skipped.
@@ -23,10 +23,9 @@ endif()
 #   TIMEOUT    seconds for each test of the program, default 120
 #   LABELS     none: first tier, `./ferrule test`. `full`: only with --full. `release`: only with --release.
 #   FILTER     registers only these tests. Call again with the same name, another FILTER and LABELS to put the others in another tier.
-#   SERIAL     nothing else runs beside these tests
 #   PURE       needs no io_uring: the only tests that the cross build runs, because qemu-user has none
 function(ferrule_add_test name)
-    cmake_parse_arguments(ARG "SERIAL;PURE" "TIMEOUT;FILTER" "SOURCES;LIBRARIES;ARGUMENTS;LABELS" ${ARGN})
+    cmake_parse_arguments(ARG "PURE" "TIMEOUT;FILTER" "SOURCES;LIBRARIES;ARGUMENTS;LABELS" ${ARGN})
     if(ARG_UNPARSED_ARGUMENTS)
         message(FATAL_ERROR "ferrule_add_test(${name}): unknown arguments ${ARG_UNPARSED_ARGUMENTS}")
     endif()
@@ -64,9 +63,6 @@ function(ferrule_add_test name)
         string(REPLACE ";" "\\;" labels "${ARG_LABELS}")
         list(APPEND properties LABELS "${labels}")
     endif()
-    if(ARG_SERIAL)
-        list(APPEND properties RUN_SERIAL TRUE)
-    endif()
     set(filter)
     if(ARG_FILTER)
         set(filter TEST_FILTER "${ARG_FILTER}")
@@ -76,12 +72,12 @@ function(ferrule_add_test name)
         DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
 endfunction()
 
-# ferrule_add_command_test(<name> COMMAND ... [TIMEOUT seconds] [LABELS ...] [SERIAL] [COST number])
+# ferrule_add_command_test(<name> COMMAND ... [TIMEOUT seconds] [LABELS ...] [COST number])
 #
 # A test that is a command: <preset>/<area>/<name>. Exit status 77 counts as skipped; the command prints the reason after "SKIPPED: ".
 # A high COST starts it early, so that a long test does not run alone at the end.
 function(ferrule_add_command_test name)
-    cmake_parse_arguments(ARG "SERIAL" "TIMEOUT;COST" "COMMAND;LABELS" ${ARGN})
+    cmake_parse_arguments(ARG "" "TIMEOUT;COST" "COMMAND;LABELS" ${ARGN})
     if(ARG_UNPARSED_ARGUMENTS OR "${ARG_COMMAND}" STREQUAL "")
         message(FATAL_ERROR "ferrule_add_command_test(${name}): COMMAND is missing, or unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
     endif()
@@ -94,9 +90,6 @@ function(ferrule_add_command_test name)
     set_tests_properties(${test} PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77)
     if(ARG_LABELS)
         set_tests_properties(${test} PROPERTIES LABELS "${ARG_LABELS}")
-    endif()
-    if(ARG_SERIAL)
-        set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
     endif()
     if(ARG_COST)
         set_tests_properties(${test} PROPERTIES COST ${ARG_COST})
